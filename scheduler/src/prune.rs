@@ -1,0 +1,74 @@
+//! prune: deletes what is too old, in small transactions that hold nobody up.
+
+use crate::Context;
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use shared::models::Job;
+use std::time::Duration;
+
+/// Rows per statement.
+const PAGE: i64 = 500;
+
+/// Statements of one kind per turn; the rest waits for the next turn.
+const PAGES: usize = 100;
+
+/// Refresh tokens that nobody can use any more. A spent one counts until then, so that its reuse is noticed.
+const TOKENS: &str = "DELETE FROM refresh_tokens WHERE hash IN \
+    (SELECT hash FROM refresh_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
+
+/// Login sessions that were ended, or that were last used long ago and have no refresh token left.
+const SESSIONS: &str = "DELETE FROM login_sessions WHERE id IN ( \
+    SELECT id FROM login_sessions s WHERE s.ended_at < $1 OR (s.last_used_at < $1 AND NOT EXISTS \
+    (SELECT FROM refresh_tokens t WHERE t.session_id = s.id AND t.expires_at > now())) LIMIT $2)";
+
+/// Uploads that were announced and never confirmed. Their bytes may have come all the same.
+const UPLOADS: &str = "WITH gone AS ( \
+        DELETE FROM product_images WHERE id IN ( \
+            SELECT id FROM product_images WHERE upload_status = 'pending' AND created_at < $1 \
+            ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
+        RETURNING s3_key, thumbnail_key \
+    ) \
+    INSERT INTO object_deletions (key) \
+    SELECT key FROM gone, LATERAL (VALUES (s3_key), (thumbnail_key)) AS object (key) WHERE key IS NOT NULL \
+    ON CONFLICT DO NOTHING";
+
+pub(crate) async fn turn(context: &Context) -> Result<u64> {
+    let retention = &context.config.retention;
+    let mut conn = context.pool.get().await.context("no connection to PostgreSQL")?;
+    let mut deleted = prune_jobs(&mut conn, before(retention.jobs)).await?;
+    deleted += prune(&mut conn, TOKENS, Utc::now()).await?;
+    deleted += prune(&mut conn, SESSIONS, before(retention.sessions)).await?;
+    deleted += prune(&mut conn, UPLOADS, before(retention.uploads)).await?;
+    Ok(deleted)
+}
+
+async fn prune_jobs(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<u64> {
+    let mut deleted = 0;
+    for _ in 0..PAGES {
+        let page = Job::prune(conn, before, PAGE).await?;
+        deleted += page as u64;
+        if page < PAGE as usize {
+            break;
+        }
+    }
+    Ok(deleted)
+}
+
+async fn prune(conn: &mut AsyncPgConnection, statement: &'static str, before: DateTime<Utc>) -> Result<u64> {
+    let mut deleted = 0;
+    for _ in 0..PAGES {
+        let page =
+            diesel::sql_query(statement).bind::<Timestamptz, _>(before).bind::<BigInt, _>(PAGE).execute(conn).await?;
+        deleted += page as u64;
+        if page < PAGE as usize {
+            break;
+        }
+    }
+    Ok(deleted)
+}
+
+fn before(age: Duration) -> DateTime<Utc> {
+    Utc::now() - age
+}
