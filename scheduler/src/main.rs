@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use scheduler::Config;
 use shared::{config::Reader, telemetry};
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// The chores of an Atelier installation. Any number may run: one leads, the others stand by.
 #[derive(Parser)]
@@ -26,10 +27,20 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+#[expect(clippy::print_stderr, reason = "settings may be what is wrong, so there may be no log yet")]
+async fn main() -> ExitCode {
     // fails only if a provider is installed already, which is as good
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let arguments = Arguments::parse();
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scheduler: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
     let config = Config::read(Reader::from_env())?;
     telemetry::init_logs(&config.telemetry)?;
     match arguments.command {
@@ -43,7 +54,7 @@ async fn main() -> Result<()> {
 }
 
 /// Cancels the token at SIGTERM and at Ctrl-C.
-fn stop_on_signal(shutdown: CancellationToken) -> Result<tokio_util::task::AbortOnDropHandle<()>> {
+fn stop_on_signal(shutdown: CancellationToken) -> Result<AbortOnDropHandle<()>> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
     #[expect(clippy::disallowed_methods, reason = "the handle is kept, and ends the task when dropped")]
@@ -54,5 +65,5 @@ fn stop_on_signal(shutdown: CancellationToken) -> Result<tokio_util::task::Abort
         }
         shutdown.cancel();
     });
-    Ok(tokio_util::task::AbortOnDropHandle::new(listener))
+    Ok(AbortOnDropHandle::new(listener))
 }

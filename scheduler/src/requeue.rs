@@ -56,12 +56,12 @@ impl Requeue {
     async fn requeue(&mut self, context: &Context, suspicious: bool) -> Result<u64> {
         let canary = Canary::look(context).await?;
         if suspicious || !canary.sings() {
+            tracing::info!("Redis may have lost jobs; it is told of all that wait");
             canary.hush().await?;
             let pushed = push_all(context).await?;
             if !canary.revive().await? {
                 tracing::warn!("Redis was emptied again while it was being filled");
             }
-            tracing::info!(pushed, "Redis was told of all waiting jobs");
             return Ok(pushed);
         }
         if self.next_walk.is_some_and(|at| Instant::now() < at) {
@@ -92,7 +92,8 @@ async fn walk(context: &Context, mut place: Option<Place>) -> Result<Walk> {
             let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
             let missing: HashSet<_> = queue.missing(&ids).await?.into_iter().collect();
             let tickets: Vec<_> = jobs.iter().filter(|job| missing.contains(&job.id)).map(|job| job.ticket()).collect();
-            pushed += queue.push(&tickets).await? as u64;
+            queue.push(&tickets).await?;
+            pushed += tickets.len() as u64;
         }
         place = page.last().map(|job| (job.run_at, job.id));
         if page.len() < PAGE as usize {
