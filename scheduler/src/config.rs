@@ -56,7 +56,12 @@ pub struct Retention {
 }
 
 impl Config {
-    /// Reads the environment; the error names every problem at once.
+    /// Reads the process environment; the error names every problem at once.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::read(Reader::from_env())
+    }
+
+    /// Reads settings from `from`; the error names every problem at once.
     pub fn read(mut from: Reader) -> Result<Self, ConfigError> {
         let from_env = &mut from;
         let config = Self {
@@ -75,15 +80,15 @@ impl Config {
 impl Pace {
     fn read(from: &mut Reader) -> Self {
         let pace = Self {
-            requeue: interval(from, "ATELIER_REQUEUE_SECONDS", 5),
-            rescue: interval(from, "ATELIER_RESCUE_SECONDS", 2),
-            silence: interval(from, "ATELIER_SILENCE_SECONDS", 15),
-            prune: interval(from, "ATELIER_PRUNE_SECONDS", 600),
-            objects: interval(from, "ATELIER_OBJECTS_SECONDS", 15),
+            requeue: interval(from, "ATELIER_REQUEUE_EVERY", 5),
+            rescue: interval(from, "ATELIER_RESCUE_EVERY", 2),
+            silence: interval(from, "ATELIER_SILENCE", 15),
+            prune: interval(from, "ATELIER_PRUNE_EVERY", 600),
+            objects: interval(from, "ATELIER_OBJECTS_EVERY", 15),
         };
         if pace.silence < SHORTEST_SILENCE {
             from.problem(format!(
-                "ATELIER_SILENCE_SECONDS: workers give a sign of life every 3 seconds; use {} or more",
+                "ATELIER_SILENCE: workers give a sign of life every 3 seconds; use {} or more",
                 SHORTEST_SILENCE.as_secs()
             ));
         }
@@ -145,8 +150,8 @@ mod tests {
     #[test]
     fn what_would_harm_is_refused_all_at_once() {
         let error = read(&[
-            ("ATELIER_SILENCE_SECONDS", "4"),
-            ("ATELIER_REQUEUE_SECONDS", "0"),
+            ("ATELIER_SILENCE", "4"),
+            ("ATELIER_REQUEUE_EVERY", "0"),
             ("ATELIER_JOB_RETENTION_DAYS", "0"),
             ("ATELIER_SCHEDULER_BIND", "somewhere"),
         ])

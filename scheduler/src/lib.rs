@@ -2,6 +2,7 @@
 //! and take over within ten seconds of its end.
 
 mod chores;
+pub mod cli;
 mod config;
 mod health;
 mod leader;

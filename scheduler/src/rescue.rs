@@ -1,7 +1,7 @@
 //! rescue: takes running jobs from workers that fell silent.
 //!
 //! A worker says every three seconds that its jobs are alive. Jobs of a worker that has not done so for
-//! `ATELIER_SILENCE_SECONDS` wait again, for whoever is free, or end if they have used up their attempts. Should the
+//! `ATELIER_SILENCE` wait again, for whoever is free, or end if they have used up their attempts. Should the
 //! worker come back, its attempt number is out of date and nothing it writes is taken.
 
 use crate::Context;
