@@ -88,6 +88,11 @@ impl Product {
         diesel::insert_into(products::table).values(product).returning(Self::as_returning()).get_result(conn).await
     }
 
+    /// The product's title, whoever owns it.
+    pub async fn find_title(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<String>> {
+        products::table.find(id).select(products::title).first(conn).await.optional()
+    }
+
     /// The product, if it exists and is this user's.
     pub async fn find(conn: &mut AsyncPgConnection, id: Uuid, user_id: Uuid) -> QueryResult<Option<Self>> {
         products::table

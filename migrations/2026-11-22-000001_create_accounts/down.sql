@@ -1,0 +1,1 @@
+DROP TABLE refresh_tokens, login_sessions, memberships, users, organizations;

@@ -1,0 +1,76 @@
+//! Events: ordered notices about a job. The row in `job_events` comes first, the publication second, so that a
+//! listener who subscribes, reads the stored ones and then takes live ones with a higher `seq` misses nothing and
+//! sees nothing twice.
+
+use crate::models::{JobStatus, StepStatus};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// One event as it is stored (without `job_id` and `seq`, which are columns) and published (whole).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The job it is about.
+    pub job_id: Uuid,
+    /// From 1, without gaps within a job.
+    pub seq: i32,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// What happened, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventBody {
+    /// The change itself.
+    #[serde(flatten)]
+    pub change: Change,
+    /// How far the job is.
+    pub progress: Progress,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// The change an event tells of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Change {
+    /// A step began or ended.
+    StepUpdate {
+        /// The unit it belongs to (an image), where there is one.
+        item: Option<Uuid>,
+        /// Name of the step.
+        step: String,
+        /// Its new status.
+        status: StepStatus,
+        /// The result of a completed step, `{"error_message"}` of a failed one.
+        data: Value,
+    },
+    /// The job ended; nothing follows.
+    JobFinished {
+        /// How it ended.
+        status: JobStatus,
+        /// The job's result, `{"error_message"}` where it failed.
+        data: Value,
+    },
+}
+
+/// How much of a job is done, counted in steps over all its items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps that ended, or will not run any more.
+    pub completed: u32,
+    /// All steps.
+    pub total: u32,
+}
+
+/// The channel on which the events of one job are published.
+pub fn channel(prefix: &str, job_id: Uuid) -> String {
+    format!("{prefix}:events:{job_id}")
+}
+
+/// The channel on which every worker of an installation hears of cancelled jobs; the message is the job id.
+pub fn cancel_channel(prefix: &str) -> String {
+    format!("{prefix}:cancel")
+}

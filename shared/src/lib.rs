@@ -1,0 +1,15 @@
+//! What the binaries of Atelier must agree on, and would break silently at run time if they did not: the tables and
+//! their queries, job kinds and payloads, the event format, the queue, object keys, and how to reach Postgres, Redis
+//! and S3. Everything else lives in the binary that needs it.
+
+mod text_enum;
+
+pub mod config;
+pub mod db;
+pub mod events;
+pub mod kind;
+pub mod models;
+pub mod queue;
+pub mod schema;
+pub mod storage;
+pub mod telemetry;

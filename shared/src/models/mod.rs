@@ -1,0 +1,26 @@
+//! The tables: a file each, with the row, what is inserted, and the queries. Query functions take a connection first
+//! and return `QueryResult`; `find_*` may find nothing, `get_*` fails then.
+
+mod analyses;
+mod job_events;
+mod job_images;
+mod job_steps;
+mod jobs;
+mod login_sessions;
+mod object_deletions;
+mod organizations;
+mod product_images;
+mod products;
+mod users;
+
+pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
+pub use job_events::JobEvent;
+pub use job_images::{ImageOutcome, JobImage, StepSum};
+pub use job_steps::{JobStep, NewStep, StepChange, StepKey, StepStatus};
+pub use jobs::{Cancelled, Ending, Failure, Job, JobStatus, NewJob, Pulse, Rescued, Waiting};
+pub use login_sessions::{LoginSession, Redeemed, SessionHolder};
+pub use object_deletions::ObjectDeletion;
+pub use organizations::{Organization, Role, Tier};
+pub use product_images::{NewProductImage, ProductImage, UploadStatus};
+pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJobs};
+pub use users::{Account, NewUser, User, UserChange};

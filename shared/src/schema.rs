@@ -1,0 +1,101 @@
+//! Diesel's picture of the tables in `migrations/`; a test compares the two.
+
+#![expect(missing_docs, reason = "the columns are explained in the migrations that make them")]
+
+use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
+
+table! { organizations (id) {
+    id -> Uuid, name -> Text, slug -> Text, subscription_tier -> Text, settings -> Jsonb,
+    created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { users (id) {
+    id -> Uuid, email -> Text, username -> Text, full_name -> Text, password_hash -> Text, is_active -> Bool,
+    mfa_enabled -> Bool, organization_id -> Uuid, preferences -> Jsonb, last_login_at -> Nullable<Timestamptz>,
+    created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { memberships (organization_id, user_id) {
+    organization_id -> Uuid, user_id -> Uuid, role -> Text, joined_at -> Timestamptz,
+} }
+table! { login_sessions (id) {
+    id -> Uuid, user_id -> Uuid, ip -> Nullable<Text>, user_agent -> Nullable<Text>, created_at -> Timestamptz,
+    last_used_at -> Timestamptz, ended_at -> Nullable<Timestamptz>,
+} }
+table! { refresh_tokens (hash) {
+    hash -> Bytea, session_id -> Uuid, expires_at -> Timestamptz, spent_at -> Nullable<Timestamptz>,
+    created_at -> Timestamptz,
+} }
+table! { jobs (id) {
+    id -> Uuid, kind -> Text, queue -> Text, status -> Text, priority -> Text, organization_id -> Uuid,
+    weight -> Int2, user_id -> Uuid, payload -> Jsonb, result -> Nullable<Jsonb>, error_code -> Nullable<Text>,
+    error_message -> Nullable<Text>, errors -> Jsonb, attempt -> Int4, forgiven -> Int4, max_attempts -> Int4,
+    crashes -> Int4, run_at -> Timestamptz, worker -> Nullable<Text>, heartbeat_at -> Nullable<Timestamptz>,
+    cancel_requested -> Bool, last_seq -> Int4, items_total -> Int4, items_done -> Int4, items_failed -> Int4,
+    trace_context -> Nullable<Text>, created_at -> Timestamptz, updated_at -> Timestamptz,
+    started_at -> Nullable<Timestamptz>, finished_at -> Nullable<Timestamptz>,
+} }
+table! { job_steps (job_id, item, name) {
+    job_id -> Uuid, item -> Uuid, name -> Text, position -> Int2, status -> Text, attempt -> Int4,
+    started_at -> Nullable<Timestamptz>, completed_at -> Nullable<Timestamptz>, duration_ms -> Nullable<Int8>,
+    error_message -> Nullable<Text>, result -> Jsonb,
+} }
+table! { job_events (job_id, seq) {
+    job_id -> Uuid, seq -> Int4, body -> Jsonb, created_at -> Timestamptz,
+} }
+table! { products (id) {
+    id -> Uuid, user_id -> Uuid, title -> Text, description -> Nullable<Text>, category -> Nullable<Text>,
+    subcategory -> Nullable<Text>, ai_description -> Nullable<Text>, status -> Text, metadata -> Jsonb,
+    created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { product_images (id) {
+    id -> Uuid, product_id -> Uuid, user_id -> Uuid, s3_key -> Text, thumbnail_key -> Nullable<Text>,
+    original_filename -> Text, content_type -> Text, file_size_bytes -> Int8, width -> Nullable<Int4>,
+    height -> Nullable<Int4>, is_primary -> Bool, upload_status -> Text, job_id -> Nullable<Uuid>,
+    created_at -> Timestamptz,
+} }
+table! { job_images (job_id, image_id) {
+    job_id -> Uuid, image_id -> Uuid, position -> Int4, status -> Text, error_message -> Nullable<Text>,
+} }
+table! { analyses (id) {
+    id -> Uuid, product_image_id -> Uuid, job_id -> Nullable<Uuid>, model_version -> Text,
+    classification_label -> Nullable<Text>, classification_confidence -> Nullable<Float8>,
+    classification_scores -> Jsonb, description_text -> Nullable<Text>, description_model -> Nullable<Text>,
+    processing_time_ms -> Nullable<Int8>, status -> Text, error_message -> Nullable<Text>,
+    created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { analysis_attributes (id) {
+    id -> Uuid, analysis_id -> Uuid, attribute_name -> Text, attribute_value -> Text, confidence -> Float8,
+} }
+table! { analysis_defects (id) {
+    id -> Uuid, analysis_id -> Uuid, defect_type -> Text, severity -> Text, confidence -> Float8,
+    x -> Float8, y -> Float8, width -> Float8, height -> Float8, description -> Text,
+} }
+table! { object_deletions (key) { key -> Text, created_at -> Timestamptz, } }
+
+joinable!(refresh_tokens -> login_sessions (session_id));
+joinable!(login_sessions -> users (user_id));
+joinable!(memberships -> users (user_id));
+joinable!(memberships -> organizations (organization_id));
+joinable!(job_steps -> jobs (job_id));
+joinable!(job_events -> jobs (job_id));
+joinable!(job_images -> jobs (job_id));
+joinable!(product_images -> products (product_id));
+joinable!(analyses -> product_images (product_image_id));
+joinable!(analysis_attributes -> analyses (analysis_id));
+joinable!(analysis_defects -> analyses (analysis_id));
+allow_tables_to_appear_in_same_query!(
+    organizations,
+    users,
+    memberships,
+    login_sessions,
+    refresh_tokens,
+    jobs,
+    job_steps,
+    job_events,
+    products,
+    product_images,
+    job_images,
+    analyses,
+    analysis_attributes,
+    analysis_defects,
+    object_deletions,
+);

@@ -1,0 +1,31 @@
+//! Logs and metrics, set up the same way in every binary.
+
+use crate::config;
+use anyhow::{Context, Result};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+pub use metrics_exporter_prometheus::PrometheusHandle;
+
+/// Bounds of the histograms of durations, in seconds.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+
+/// Starts logging to standard output.
+pub fn init_logs(settings: &config::Telemetry) -> Result<()> {
+    let filter = EnvFilter::try_new(&settings.filter)
+        .with_context(|| format!("ATELIER_LOG: {:?} is no tracing filter", settings.filter))?;
+    let lines = if settings.json {
+        tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).boxed()
+    } else {
+        tracing_subscriber::fmt::layer().compact().with_ansi(false).boxed()
+    };
+    tracing_subscriber::registry().with(filter).with(lines).try_init().context("logging is already set up")
+}
+
+/// Starts counting; the handle renders the Prometheus text of everything counted since.
+pub fn init_metrics() -> Result<PrometheusHandle> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .install_recorder()
+        .context("metrics are already set up")
+}
