@@ -1,0 +1,164 @@
+//! What every job of this process shares.
+
+use crate::{
+    config::Config,
+    vision::{Engine, Registry, Runtime},
+};
+use anyhow::{Context as _, Result};
+use redis::{AsyncCommands, aio::ConnectionManager};
+use shared::{db::Pool, events, kind::Kind, storage::Storage};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+use tokio::sync::RwLock;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// What every job of this process shares.
+pub(crate) struct Context {
+    /// Unique for each start of a process.
+    pub(crate) worker: String,
+    pub(crate) pool: Pool,
+    pub(crate) redis: ConnectionManager,
+    pub(crate) redis_client: redis::Client,
+    pub(crate) prefix: String,
+    pub(crate) storage: Storage,
+    /// The models, if a pool of this process needs them.
+    pub(crate) engine: Option<Engine>,
+    pub(crate) vision_threads: usize,
+    pub(crate) heartbeat: Duration,
+    pub(crate) running: Running,
+    /// Held for reading by every job, for writing by a job that already took a process down with it: such a job runs
+    /// alone, so that, if it does so again, no other job is charged for it.
+    pub(crate) turn: Arc<RwLock<()>>,
+}
+
+impl Context {
+    pub(crate) async fn new(config: &Config) -> Result<Self> {
+        let engine =
+            if config.pools.serves(Kind::ImageAnalysis.queue()) { Some(start_engine(config).await?) } else { None };
+        let host = hostname();
+        Ok(Self {
+            worker: format!("{host}/{}/{}", std::process::id(), &Uuid::new_v4().simple().to_string()[..8]),
+            pool: shared::db::pool(&config.postgres)?,
+            redis: config.redis.connect().context("REDIS_URL")?,
+            redis_client: config.redis.client().context("REDIS_URL")?,
+            prefix: config.redis.prefix.clone(),
+            storage: Storage::new(&config.storage),
+            engine,
+            vision_threads: config.vision_threads,
+            heartbeat: config.heartbeat,
+            running: Running::default(),
+            turn: Arc::default(),
+        })
+    }
+
+    /// Tells listeners of a stored event. They read what they missed from the table, so failure costs only time.
+    pub(crate) async fn publish(&self, event: &events::Event) {
+        let Ok(message) = serde_json::to_string(event) else { return };
+        let published: redis::RedisResult<()> =
+            self.redis.clone().publish(events::channel(&self.prefix, event.job_id), message).await;
+        if let Err(error) = published {
+            tracing::debug!(job = %event.job_id, seq = event.seq, %error, "event not published");
+        }
+    }
+}
+
+async fn start_engine(config: &Config) -> Result<Engine> {
+    let runtime = Runtime::init(config.onnxruntime.as_deref())?;
+    let registry = Registry::load(&config.models_dir)?;
+    Ok(Engine::start(&runtime, &registry, config.vision_threads).await?)
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "worker".to_owned(), |name| name.trim().to_owned())
+}
+
+/// Why a running attempt is to stop before its handler has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    /// Somebody cancelled the job.
+    Cancelled,
+    /// Another attempt holds the job, or it ended; nothing this one writes would count.
+    Lost,
+    /// The process is going away.
+    HandBack,
+}
+
+/// Tells one attempt to stop, once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StopSignal {
+    raised: CancellationToken,
+    reason: Arc<OnceLock<StopReason>>,
+}
+
+impl StopSignal {
+    fn raise(&self, reason: StopReason) {
+        // the first reason stands
+        let _ = self.reason.set(reason);
+        self.raised.cancel();
+    }
+
+    /// Waits until the attempt is to stop.
+    pub(crate) async fn raised(&self) -> StopReason {
+        self.raised.cancelled().await;
+        self.reason.get().copied().unwrap_or(StopReason::Lost)
+    }
+}
+
+/// The attempts that this process holds.
+#[derive(Default)]
+pub(crate) struct Running(Mutex<HashMap<Uuid, (i32, StopSignal)>>);
+
+/// Takes the attempt off the list when it ends, however it ends.
+pub(crate) struct Registered<'a> {
+    running: &'a Running,
+    job_id: Uuid,
+    attempt: i32,
+    pub(crate) stop: StopSignal,
+}
+
+impl Running {
+    pub(crate) fn register(&self, job_id: Uuid, attempt: i32) -> Registered<'_> {
+        let stop = StopSignal::default();
+        if let Some((_, older)) = self.lock().insert(job_id, (attempt, stop.clone())) {
+            older.raise(StopReason::Lost);
+        }
+        Registered { running: self, job_id, attempt, stop }
+    }
+
+    /// Every job and attempt held.
+    pub(crate) fn held(&self) -> Vec<(Uuid, i32)> {
+        self.lock().iter().map(|(id, (attempt, _))| (*id, *attempt)).collect()
+    }
+
+    /// Stops the attempt that holds this job here, if one does; `attempt` narrows it to that one.
+    pub(crate) fn stop(&self, job_id: Uuid, attempt: Option<i32>, reason: StopReason) {
+        if let Some((held, signal)) = self.lock().get(&job_id)
+            && attempt.is_none_or(|attempt| attempt == *held)
+        {
+            signal.raise(reason);
+        }
+    }
+
+    /// Stops every attempt.
+    pub(crate) fn stop_all(&self, reason: StopReason) {
+        self.lock().values().for_each(|(_, signal)| signal.raise(reason));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, (i32, StopSignal)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut running = self.running.lock();
+        if running.get(&self.job_id).is_some_and(|(attempt, _)| *attempt == self.attempt) {
+            running.remove(&self.job_id);
+        }
+    }
+}

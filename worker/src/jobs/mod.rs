@@ -1,0 +1,28 @@
+//! A file a kind. A job is a function from what it is told to an outcome.
+
+mod image_analysis;
+mod probe;
+
+use crate::{
+    outcome::{Outcome, Stop},
+    reporter::Reporter,
+};
+use shared::{
+    kind::Payload,
+    models::{Failure, Job},
+};
+
+/// Runs a job of any kind.
+pub(crate) async fn run(reporter: &Reporter<'_>, job: &Job) -> Result<Outcome, Stop> {
+    match job.payload() {
+        Ok(Payload::ImageAnalysis(payload)) => image_analysis::run(reporter, &payload).await,
+        Ok(Payload::Probe(payload)) => probe::run(reporter, &payload).await,
+        Err(error) => Ok(Outcome::Fail {
+            failure: Failure {
+                code: "payload_unreadable".to_owned(),
+                message: format!("This worker does not understand what the job is told: {error}"),
+            },
+            result: None,
+        }),
+    }
+}

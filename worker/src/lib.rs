@@ -1,0 +1,53 @@
+//! The worker: takes jobs from the queues of its pools, runs them, and records what comes of it.
+//!
+//! Where to look: [`pools`] says which queues and how many at once, `consume` puts a pool on its queues, `execute` is
+//! the life of one attempt, `jobs/` holds a file a kind, [`vision`] the models.
+
+mod cancel;
+pub mod cli;
+pub mod config;
+mod consume;
+mod context;
+mod execute;
+mod heartbeat;
+mod jobs;
+mod outcome;
+pub mod pools;
+mod reporter;
+pub mod vision;
+
+use anyhow::{Context as _, Result};
+use config::Config;
+use context::Context;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Runs the pools until `shutdown`, then lets running jobs finish for the grace time and hands back the rest.
+///
+/// # Errors
+/// When the models cannot be loaded, or a setting does not fit. A Postgres or Redis that is away is waited for.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+    let context = Arc::new(Context::new(&config).await.context("the worker cannot start")?);
+    tracing::info!(
+        worker = context.worker,
+        pools = config.pools.names().join(","),
+        model_version = context.engine.as_ref().map(vision::Engine::model_version),
+        "worker ready"
+    );
+    // upkeep goes on until the last job has ended
+    let upkeep_ends = CancellationToken::new();
+    let mut upkeep = JoinSet::new();
+    upkeep.spawn(heartbeat::run(context.clone(), upkeep_ends.clone()));
+    upkeep.spawn(cancel::listen(context.clone(), upkeep_ends.clone()));
+
+    consume::run(&context, &config, shutdown).await?;
+
+    upkeep_ends.cancel();
+    while upkeep.join_next().await.is_some() {}
+    if let Some(engine) = Arc::into_inner(context).and_then(|context| context.engine) {
+        engine.stop().await;
+    }
+    tracing::info!("worker stopped");
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! What an attempt came to. Handlers say it with these types; `execute` turns it into rows.
+
+use serde_json::Value;
+use shared::models::Failure;
+use std::time::Duration;
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The job is done, with this result.
+    Done(Value),
+    /// It did not work now and may work later.
+    Retry {
+        /// When to try again; `None`: as the pool's backoff says.
+        after: Option<Duration>,
+        /// Whether this attempt counts against the pool's `attempts`.
+        charge: bool,
+        /// Why.
+        failure: Failure,
+    },
+    /// It will never work.
+    Fail {
+        /// Why.
+        failure: Failure,
+        /// What was found all the same.
+        result: Option<Value>,
+    },
+}
+
+/// Why a handler goes no further; passed up with `?`.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Another attempt holds the job: this one ends without a word.
+    Lost,
+    /// The attempt ends like this.
+    With(Box<Outcome>),
+}
+
+impl Stop {
+    /// Something outside did not answer; try again, charged.
+    pub(crate) fn retry(code: &str, message: impl Into<String>) -> Self {
+        let failure = Failure { code: code.to_owned(), message: message.into() };
+        Self::With(Box::new(Outcome::Retry { after: None, charge: true, failure }))
+    }
+}
+
+impl From<diesel::result::Error> for Stop {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::retry("database_error", format!("The database refused a write: {error}"))
+    }
+}
+
+impl From<shared::db::PoolError> for Stop {
+    fn from(error: shared::db::PoolError) -> Self {
+        Self::retry("database_unavailable", format!("The database could not be reached: {error}"))
+    }
+}
