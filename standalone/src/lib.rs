@@ -1,0 +1,8 @@
+//! The one-command binary: `atelier up` starts everything Atelier needs on a machine without any configuration;
+//! `atelier api`, `worker` and `scheduler` are the three programs themselves.
+//!
+//! The servers it starts are a library of their own ([`services`]), which the tests use too.
+
+pub mod config;
+pub mod services;
+pub mod terminal;

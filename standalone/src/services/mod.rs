@@ -1,0 +1,24 @@
+//! The servers Atelier needs, started without any configuration: PostgreSQL and Redis (or Valkey) as guarded child
+//! processes, an S3 store and a mail sink inside this process. All listen on 127.0.0.1 only.
+//!
+//! Both `atelier up` and the tests use this: the one with durable settings and data that stays, the others with fast
+//! settings and temporary folders. Functions here block; call them outside of async code or from a blocking thread.
+
+mod http;
+pub mod index;
+pub mod logs;
+pub mod mail;
+pub mod ports;
+pub mod postgres;
+mod ready;
+pub mod redis;
+pub mod s3;
+pub mod secret;
+pub mod toolbox;
+pub mod wheels;
+
+pub use mail::{Mail, MailSink};
+pub use postgres::{Durability, Postgres};
+pub use redis::Redis;
+pub use s3::S3;
+pub use toolbox::{PostgresBinaries, RedisBinary, Source, Toolbox};
