@@ -32,9 +32,7 @@ pub enum Ack {
 
 impl Ack {
     /// Hand the job back untouched.
-    pub const HAND_BACK: Self = Self::Release {
-        after: Duration::ZERO,
-    };
+    pub const HAND_BACK: Self = Self::Release { after: Duration::ZERO };
 }
 
 impl IntoResponse for Ack {
@@ -61,10 +59,7 @@ impl<S> Layer<S> for AckLayer {
     type Service = AckService<S>;
 
     fn layer(&self, inner: S) -> AckService<S> {
-        AckService {
-            inner,
-            consumer: self.consumer.clone(),
-        }
+        AckService { inner, consumer: self.consumer.clone() }
     }
 }
 
@@ -90,10 +85,7 @@ where
     }
 
     fn call(&mut self, task: Task<T>) -> Self::Future {
-        let mut guard = Guard {
-            consumer: self.consumer.clone(),
-            lease: task.data().get::<Lease>().copied(),
-        };
+        let mut guard = Guard { consumer: self.consumer.clone(), lease: task.data().get::<Lease>().copied() };
         let handler = self.inner.call(task);
         async move {
             let result = handler.await.map_err(Into::into);

@@ -22,11 +22,7 @@ pub(super) enum Settlement {
 }
 
 /// Runs until the last sender is gone and everything is settled.
-pub(super) async fn run(
-    queue: Queue,
-    stop: CancellationToken,
-    mut settlements: mpsc::Receiver<Settlement>,
-) {
+pub(super) async fn run(queue: Queue, stop: CancellationToken, mut settlements: mpsc::Receiver<Settlement>) {
     let mut conn = queue.conn.clone();
     let mut batch = Vec::with_capacity(CHUNK);
     while settlements.recv_many(&mut batch, CHUNK).await > 0 {
@@ -60,11 +56,7 @@ async fn settle(
     loop {
         match scripts::ack(conn, &queue.keys, acks).await {
             Ok(held) if held < acks.len() => {
-                tracing::debug!(
-                    queue = queue.name(),
-                    stale = acks.len() - held,
-                    "some leases were no longer held"
-                );
+                tracing::debug!(queue = queue.name(), stale = acks.len() - held, "some leases were no longer held");
                 return;
             }
             Ok(_) => return,
@@ -72,14 +64,8 @@ async fn settle(
                 tracing::warn!(queue = queue.name(), %error, acks = acks.len(), "ack failed, trying again")
             }
         }
-        if stop.is_cancelled()
-            && Instant::now() >= *give_up.get_or_insert_with(|| Instant::now() + PATIENCE)
-        {
-            tracing::warn!(
-                queue = queue.name(),
-                acks = acks.len(),
-                "Redis is away, the leases will run out"
-            );
+        if stop.is_cancelled() && Instant::now() >= *give_up.get_or_insert_with(|| Instant::now() + PATIENCE) {
+            tracing::warn!(queue = queue.name(), acks = acks.len(), "Redis is away, the leases will run out");
             return;
         }
         tokio::time::sleep(backoff.delay()).await;

@@ -52,13 +52,7 @@ pub struct BackendOptions {
 impl BackendOptions {
     /// The options with the usual lease of 15 s.
     pub fn new(client: Client, slots: usize, stop: CancellationToken, tasks: TaskTracker) -> Self {
-        Self {
-            client,
-            slots: slots.max(1),
-            lease: Duration::from_secs(15),
-            stop,
-            tasks,
-        }
+        Self { client, slots: slots.max(1), lease: Duration::from_secs(15), stop, tasks }
     }
 }
 
@@ -120,12 +114,7 @@ impl Queue {
         LeaseBackend {
             consumer: Arc::new(Consumer::new(self.clone(), options, settle)),
             inbox: Arc::new(Mutex::new(inbox)),
-            unstarted: Some(Unstarted {
-                claim,
-                hand_back: None,
-                tasks,
-                settlements,
-            }),
+            unstarted: Some(Unstarted { claim, hand_back: None, tasks, settlements }),
             running: None,
             closing: None,
             sink: self.sink(),
@@ -150,13 +139,7 @@ impl<T: Send + 'static> LeaseBackend<T> {
 
     /// Starts the background tasks, once.
     fn start(&mut self, worker: &WorkerContext) {
-        let Some(Unstarted {
-            claim,
-            hand_back,
-            tasks,
-            settlements,
-        }) = self.unstarted.take()
-        else {
+        let Some(Unstarted { claim, hand_back, tasks, settlements }) = self.unstarted.take() else {
             return;
         };
         let consumer = &self.consumer;
@@ -169,18 +152,11 @@ impl<T: Send + 'static> LeaseBackend<T> {
             inbox: self.inbox.clone(),
         };
         let spawner = &consumer.options.tasks;
-        spawner.spawn(acker::run(
-            consumer.queue.clone(),
-            consumer.stop.clone(),
-            settlements,
-        ));
+        spawner.spawn(acker::run(consumer.queue.clone(), consumer.stop.clone(), settlements));
         self.running = Some(Running {
             stop: consumer.stop.clone(),
             pump: Some(spawner.spawn(pump.run())),
-            listeners: [
-                spawner.spawn(renewer::run(consumer.clone())),
-                spawner.spawn(waker::run(consumer.clone())),
-            ],
+            listeners: [spawner.spawn(renewer::run(consumer.clone())), spawner.spawn(waker::run(consumer.clone()))],
         });
     }
 }
@@ -189,42 +165,29 @@ impl<T: Send + 'static> Backend for LeaseBackend<T> {
     type Task = Task<T>;
     type Error = QueueError;
 
-    fn poll_ready(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &WorkerContext,
-    ) -> Poll<Result<(), QueueError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), QueueError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &WorkerContext,
-    ) -> Poll<Option<Result<Task<T>, QueueError>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, worker: &WorkerContext) -> Poll<Option<Result<Task<T>, QueueError>>> {
         self.start(worker);
-        self.inbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .poll_recv(cx)
-            .map(|task| task.map(Ok))
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(cx).map(|task| task.map(Ok))
     }
 
-    fn poll_close(
-        &mut self,
-        cx: &mut Context<'_>,
-        _: &WorkerContext,
-    ) -> Poll<Result<(), QueueError>> {
+    fn poll_close(&mut self, cx: &mut Context<'_>, worker: &WorkerContext) -> Poll<Result<(), QueueError>> {
         if let Some(running) = self.running.as_mut() {
             let closing = self.closing.get_or_insert_with(|| {
                 running.stop.cancel();
-                close(self.consumer.clone(), running.pump.take())
-                    .boxed()
-                    .into()
+                close(self.consumer.clone(), running.pump.take()).boxed().into()
             });
             ready!(closing.poll_unpin(cx));
             self.closing = None;
             self.running = None;
+        }
+        // Closed by our own token, the worker does not know yet that this is the end and would wait for its signal.
+        // The only error is "not started", and then nobody waits.
+        if !worker.is_shutting_down() {
+            let _ = worker.stop();
         }
         Poll::Ready(Ok(()))
     }
@@ -241,10 +204,7 @@ async fn close(consumer: Arc<Consumer>, pump: Option<JoinHandle<()>>) {
         consumer.flush().await;
     };
     if timeout(CLOSE_LIMIT, ended).await.is_err() {
-        tracing::warn!(
-            queue = consumer.queue.name(),
-            "closed before all leases were given back, they will run out"
-        );
+        tracing::warn!(queue = consumer.queue.name(), "closed before all leases were given back, they will run out");
     }
 }
 

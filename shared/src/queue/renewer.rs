@@ -20,10 +20,9 @@ pub(super) async fn run(consumer: Arc<Consumer>) {
         ticks.tick().await;
         for leases in consumer.leases().chunks(CHUNK) {
             match scripts::renew(&mut conn, &queue.keys, lease, leases).await {
-                Ok(lost) => lost
-                    .into_iter()
-                    .filter_map(|place| leases.get(place))
-                    .for_each(|lease| consumer.lose(*lease)),
+                Ok(lost) => {
+                    lost.into_iter().filter_map(|place| leases.get(place)).for_each(|lease| consumer.lose(*lease))
+                }
                 Err(error) => {
                     tracing::warn!(queue = queue.name(), %error, "lease renewal failed, trying again")
                 }

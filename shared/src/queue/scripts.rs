@@ -12,12 +12,7 @@ use super::lease::Lease;
 
 macro_rules! script {
     ($name:literal) => {
-        LazyLock::new(|| {
-            Script::new(concat!(
-                include_str!("scripts/prelude.lua"),
-                include_str!($name)
-            ))
-        })
+        LazyLock::new(|| Script::new(concat!(include_str!("scripts/prelude.lua"), include_str!($name))))
     };
 }
 
@@ -39,16 +34,10 @@ pub(super) struct PushRow {
     pub(super) due: i64,
 }
 
-pub(super) async fn push(
-    conn: &mut ConnectionManager,
-    keys: &Keys,
-    rows: &[PushRow],
-) -> RedisResult<usize> {
+pub(super) async fn push(conn: &mut ConnectionManager, keys: &Keys, rows: &[PushRow]) -> RedisResult<usize> {
     let mut call = invocation(&PUSH, keys);
     for row in rows {
-        call.arg(row.id.as_bytes().as_slice())
-            .arg(row.meta.as_slice())
-            .arg(row.due);
+        call.arg(row.id.as_bytes().as_slice()).arg(row.meta.as_slice()).arg(row.due);
     }
     call.invoke_async(conn).await
 }
@@ -76,10 +65,7 @@ pub(super) async fn claim(
         .await?;
     Ok(Claimed {
         // Only this module writes members; anything else in the set is not ours to run and runs out by itself.
-        ids: ids
-            .iter()
-            .filter_map(|id| Uuid::from_slice(id).ok())
-            .collect(),
+        ids: ids.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect(),
         next_due: u64::try_from(next_us).ok().map(Duration::from_micros),
     })
 }
@@ -94,8 +80,7 @@ pub(super) async fn renew(
     let mut call = invocation(&RENEW, keys);
     call.arg(millis(lease));
     for lease in leases {
-        call.arg(lease.id.as_bytes().as_slice())
-            .arg(lease.token.to_be_bytes().as_slice());
+        call.arg(lease.id.as_bytes().as_slice()).arg(lease.token.to_be_bytes().as_slice());
     }
     call.invoke_async(conn).await.map(places)
 }
@@ -115,11 +100,7 @@ pub(super) async fn ack(
     call.invoke_async(conn).await
 }
 
-pub(super) async fn remove(
-    conn: &mut ConnectionManager,
-    keys: &Keys,
-    ids: &[Uuid],
-) -> RedisResult<usize> {
+pub(super) async fn remove(conn: &mut ConnectionManager, keys: &Keys, ids: &[Uuid]) -> RedisResult<usize> {
     let mut call = invocation(&REMOVE, keys);
     for id in ids {
         call.arg(id.as_bytes().as_slice());
@@ -128,11 +109,7 @@ pub(super) async fn remove(
 }
 
 /// Returns the places (from 0) of the ids that are missing.
-pub(super) async fn missing(
-    conn: &mut ConnectionManager,
-    keys: &Keys,
-    ids: &[Uuid],
-) -> RedisResult<Vec<usize>> {
+pub(super) async fn missing(conn: &mut ConnectionManager, keys: &Keys, ids: &[Uuid]) -> RedisResult<Vec<usize>> {
     let mut call = invocation(&MISSING, keys);
     for id in ids {
         call.arg(id.as_bytes().as_slice());
@@ -150,10 +127,7 @@ fn invocation<'a>(script: &'a Script, keys: &Keys) -> ScriptInvocation<'a> {
 
 /// Lua counts from 1.
 fn places(found: Vec<usize>) -> Vec<usize> {
-    found
-        .into_iter()
-        .filter_map(|place| place.checked_sub(1))
-        .collect()
+    found.into_iter().filter_map(|place| place.checked_sub(1)).collect()
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -19,11 +19,7 @@ pub struct TicketSink {
 impl Queue {
     /// A sink for tickets. It may be given tickets from any number of tenants.
     pub fn sink(&self) -> TicketSink {
-        TicketSink {
-            queue: self.clone(),
-            tickets: Vec::new(),
-            pushing: None,
-        }
+        TicketSink { queue: self.clone(), tickets: Vec::new(), pushing: None }
     }
 }
 
@@ -31,11 +27,7 @@ impl Sink<Task<Ticket>> for TicketSink {
     type Error = QueueError;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), QueueError>> {
-        if self.tickets.len() < CHUNK {
-            Poll::Ready(Ok(()))
-        } else {
-            self.poll_flush(cx)
-        }
+        if self.tickets.len() < CHUNK { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
     }
 
     fn start_send(mut self: Pin<&mut Self>, task: Task<Ticket>) -> Result<(), QueueError> {

@@ -36,10 +36,7 @@ async fn listen(consumer: &Consumer, client: &Client, backoff: &mut Backoff) -> 
         match timeout(PING_EVERY, messages.next()).await {
             Ok(Some(_)) => consumer.wake.notify_one(),
             Ok(None) => {
-                return Err(RedisError::from((
-                    ErrorKind::Io,
-                    "the connection was closed",
-                )));
+                return Err(RedisError::from((ErrorKind::Io, "the connection was closed")));
             }
             Err(_) => {
                 in_time(commands.ping::<redis::Value>()).await?;

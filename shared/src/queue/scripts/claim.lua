@@ -49,7 +49,7 @@ if #ids > 0 then
   redis.call('HSET', OWNERS, unpack(owners))
 end
 
-if #ids < n then
+if #ids < n or redis.call('EXISTS', READY) == 0 then
   redis.call('DEL', TAGS, CLOCK)
 else
   for class, tag in pairs(reached) do
