@@ -4,7 +4,6 @@
 mod chores;
 pub mod cli;
 mod config;
-mod health;
 mod leader;
 mod objects;
 mod prune;
@@ -14,21 +13,24 @@ mod rescue;
 pub use config::{Config, Pace, Retention};
 
 use anyhow::{Context as _, Result};
-use health::Leading;
 use leader::Candidacy;
 use metrics::gauge;
 use redis::aio::ConnectionManager;
+use serde_json::json;
 use shared::{
     db,
     models::Waiting,
     queue::{Queue, QueueError},
+    monitoring,
     storage::Storage,
-    telemetry,
 };
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::sleep;
@@ -36,6 +38,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two attempts to reach a Postgres that is away.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// Whether this process leads.
+type Leading = Arc<AtomicBool>;
 
 /// What every chore works with; cheap to clone.
 #[derive(Clone)]
@@ -109,7 +114,16 @@ pub async fn prepare(config: &Config) -> Result<()> {
 
 async fn listen(bind: Option<std::net::SocketAddr>, leading: Leading) -> Result<Infallible> {
     match bind {
-        Some(bind) => health::serve(bind, telemetry::init_metrics()?, leading).await,
+        Some(bind) => {
+            let health = move || {
+                json!({
+                    "status": "healthy",
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "leader": leading.load(Ordering::Relaxed),
+                })
+            };
+            monitoring::serve(bind, health).await.context("ATELIER_SCHEDULER_BIND")
+        }
         None => std::future::pending().await,
     }
 }

@@ -9,6 +9,7 @@ pub mod db;
 pub mod events;
 pub mod kind;
 pub mod models;
+pub mod monitoring;
 pub mod queue;
 pub mod schema;
 pub mod storage;

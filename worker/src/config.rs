@@ -2,7 +2,7 @@
 
 use crate::pools::Pools;
 use shared::config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Telemetry};
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Redis may stall this long before a command counts as failed; running jobs do not notice either way.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);
@@ -18,6 +18,8 @@ pub struct Config {
     pub storage: ObjectStore,
     /// How to log.
     pub telemetry: Telemetry,
+    /// Where `/health` and `/metrics` are answered; nowhere if absent.
+    pub bind: Option<SocketAddr>,
     /// Which queues to serve, and how.
     pub pools: Pools,
     /// The folder with `models.toml`.
@@ -63,6 +65,7 @@ impl Config {
             redis: Redis::read(&mut from, REDIS_PATIENCE),
             storage: ObjectStore::read(&mut from),
             telemetry: Telemetry::read(&mut from),
+            bind: from.optional("ATELIER_WORKER_BIND"),
             pools,
             models_dir: from.or("ATELIER_MODELS_DIR", PathBuf::from("models")),
             onnxruntime: from.optional("ORT_DYLIB_PATH"),

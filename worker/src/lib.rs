@@ -19,7 +19,8 @@ pub mod vision;
 use anyhow::{Context as _, Result};
 use config::Config;
 use context::Context;
-use std::sync::Arc;
+use serde_json::json;
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     upkeep.spawn(heartbeat::run(context.clone(), upkeep_ends.clone()));
     upkeep.spawn(cancel::listen(context.clone(), upkeep_ends.clone()));
 
-    consume::run(&context, &config, shutdown).await?;
+    tokio::select! {
+        result = consume::run(&context, &config, shutdown) => result?,
+        result = monitor(&context, config.bind) => match result? {},
+    }
 
     upkeep_ends.cancel();
     while upkeep.join_next().await.is_some() {}
@@ -50,4 +54,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     }
     tracing::info!("worker stopped");
     Ok(())
+}
+
+/// Answers `/health` and `/metrics`, if it is asked to.
+async fn monitor(context: &Arc<Context>, bind: Option<SocketAddr>) -> Result<Infallible> {
+    let Some(bind) = bind else { return std::future::pending().await };
+    // weak: the listener is no reason to keep the models loaded
+    let context = Arc::downgrade(context);
+    let health = move || {
+        let running = context.upgrade().map_or(0, |context| context.running.held().len());
+        json!({ "status": "healthy", "version": env!("CARGO_PKG_VERSION"), "running_jobs": running })
+    };
+    shared::monitoring::serve(bind, health).await.context("ATELIER_WORKER_BIND")
 }

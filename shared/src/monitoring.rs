@@ -1,4 +1,5 @@
-//! A small listener for those who watch over the scheduler: `/health` and `/metrics`.
+//! A small listener for those who watch over a worker or a scheduler: `/health` and `/metrics`. The API answers these
+//! itself, on its own port.
 
 use anyhow::{Context, Result};
 use http_body_util::Full;
@@ -6,16 +7,9 @@ use hyper::{
     Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::telemetry::PrometheusHandle;
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use crate::telemetry::{PrometheusHandle, init_metrics};
+use serde_json::Value;
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet, time::interval};
 
 /// Requests answered at a time; more wait in the listener's backlog.
@@ -24,14 +18,17 @@ const CONNECTIONS: usize = 32;
 /// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether this process leads, for `/health`.
-pub(crate) type Leading = Arc<AtomicBool>;
+/// What `/health` says.
+type Health = Arc<dyn Fn() -> Value + Send + Sync>;
 
-/// Answers until dropped.
-pub(crate) async fn serve(bind: SocketAddr, metrics: PrometheusHandle, leading: Leading) -> Result<Infallible> {
-    let listener = TcpListener::bind(bind)
-        .await
-        .with_context(|| format!("ATELIER_SCHEDULER_BIND: {bind} cannot be listened on"))?;
+/// Installs the recorder of metrics for the whole process and answers until dropped. `health` is the body of `/health`.
+///
+/// # Errors
+/// When the address cannot be listened on, or metrics are recorded elsewhere already.
+pub async fn serve(bind: SocketAddr, health: impl Fn() -> Value + Send + Sync + 'static) -> Result<Infallible> {
+    let listener = TcpListener::bind(bind).await.with_context(|| format!("{bind} cannot be listened on"))?;
+    let metrics = init_metrics()?;
+    let health: Health = Arc::new(health);
     let mut connections = JoinSet::new();
     let mut upkeep = interval(Duration::from_secs(5));
     loop {
@@ -41,7 +38,7 @@ pub(crate) async fn serve(bind: SocketAddr, metrics: PrometheusHandle, leading: 
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((socket, _)) => {
-                    connections.spawn(answer(TokioIo::new(socket), metrics.clone(), Arc::clone(&leading)));
+                    connections.spawn(answer(TokioIo::new(socket), metrics.clone(), Arc::clone(&health)));
                 }
                 Err(error) => {
                     tracing::warn!("a connection could not be accepted: {error}");
@@ -52,17 +49,10 @@ pub(crate) async fn serve(bind: SocketAddr, metrics: PrometheusHandle, leading: 
     }
 }
 
-async fn answer(io: TokioIo<tokio::net::TcpStream>, metrics: PrometheusHandle, leading: Leading) {
+async fn answer(io: TokioIo<tokio::net::TcpStream>, metrics: PrometheusHandle, health: Health) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (status, kind, body) = match request.uri().path() {
-            "/health" => {
-                let body = serde_json::json!({
-                    "status": "healthy",
-                    "version": env!("CARGO_PKG_VERSION"),
-                    "leader": leading.load(Ordering::Relaxed),
-                });
-                (StatusCode::OK, "application/json", body.to_string())
-            }
+            "/health" => (StatusCode::OK, "application/json", health().to_string()),
             "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4", metrics.render()),
             _ => (StatusCode::NOT_FOUND, "text/plain", "There are /health and /metrics here.\n".to_owned()),
         };
