@@ -1,12 +1,12 @@
 //! The real models on real photos: answers agree with those of an independent reference (Pillow and ONNX Runtime in Python,
 //! `images/expected.json`), and bad files are refused with a reason.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a broken assumption")]
 
 use std::path::{Path, PathBuf};
 
-use image::{Rgb, RgbImage};
 use serde::Deserialize;
 use worker::vision::{
-    BoundingBox, Defect, Engine, ImageLimits, Photo, Preprocessed, Registry, Runtime, VisionError, describe,
+    BoundingBox, Defect, Engine, ImageLimits, Photo, Preprocessed, Registry, RgbImage, Runtime, VisionError, describe,
 };
 
 #[derive(Deserialize)]
@@ -184,7 +184,7 @@ fn surface() -> RgbImage {
     RgbImage::from_fn(600, 400, |x, _| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let level = 190 - x / 20 + (state >> 29);
-        Rgb([level, level - 8, level - 20].map(|value| u8::try_from(value).unwrap()))
+        [level, level - 8, level - 20].map(|value| u8::try_from(value).unwrap()).into()
     })
 }
 

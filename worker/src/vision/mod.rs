@@ -35,3 +35,7 @@ pub use error::{ImageError, VisionError};
 pub use preprocess::{Photo, Preprocess, Preprocessed, Thumbnail, preprocess};
 pub use registry::{Registry, RegistryError};
 pub use runtime::{Runtime, RuntimeError};
+
+/// Upright 8-bit RGB pixels.
+#[doc(no_inline)]
+pub use image::RgbImage;
