@@ -73,7 +73,7 @@ pub struct ProductChanges {
     pub updated_at: Option<DateTime<Utc>>,
 }
 
-/// What the deletion of a product did to the jobs over its images; the caller tells Redis, after the commit.
+/// What a deletion did to the jobs over the images in question; the caller tells Redis, after the commit.
 #[derive(Debug, Default)]
 pub struct StoppedJobs {
     /// Waited, and have ended: the events are to be published.
@@ -156,6 +156,18 @@ impl Product {
         Ok(())
     }
 
+    /// Stops the jobs that are about this image alone; one over several images goes on without it.
+    pub async fn stop_jobs_of_image(
+        conn: &mut AsyncPgConnection,
+        image_id: Uuid,
+        user_id: Uuid,
+    ) -> QueryResult<StoppedJobs> {
+        let mut stopped = StoppedJobs::default();
+        let alone = open_jobs(conn, &[image_id]).await?.into_iter().filter(|(_, items)| *items == 1);
+        stop_jobs(conn, alone.map(|(id, _)| id), user_id, &mut stopped).await?;
+        Ok(stopped)
+    }
+
     /// Deletes a product of this user with its images and analyses, stops the jobs over them, and leaves the objects
     /// to the scheduler, in one transaction. `None`: there is no such product.
     ///
@@ -168,12 +180,14 @@ impl Product {
             }
             let mut stopped = StoppedJobs::default();
             let images = image_ids(conn, id).await?;
-            stop_jobs(conn, &images, user_id, &mut stopped).await?;
+            let open = open_jobs(conn, &images).await?;
+            stop_jobs(conn, open.into_iter().map(|(id, _)| id), user_id, &mut stopped).await?;
             if Self::lock(conn, id, user_id).await?.is_none() {
                 return Ok(None);
             }
             let images = image_ids(conn, id).await?;
-            stop_jobs(conn, &images, user_id, &mut stopped).await?;
+            let open = open_jobs(conn, &images).await?;
+            stop_jobs(conn, open.into_iter().map(|(id, _)| id), user_id, &mut stopped).await?;
             ObjectDeletion::insert_of_images(conn, &images).await?;
             diesel::delete(products::table.find(id)).execute(conn).await?;
             Ok(Some(stopped))
@@ -186,24 +200,28 @@ async fn image_ids(conn: &mut AsyncPgConnection, product_id: Uuid) -> QueryResul
     product_images::table.filter(product_images::product_id.eq(product_id)).select(product_images::id).load(conn).await
 }
 
-/// Cancels the open jobs over these images, in the order of their ids, so that two such calls cannot block each other.
-async fn stop_jobs(
-    conn: &mut AsyncPgConnection,
-    image_ids: &[Uuid],
-    user_id: Uuid,
-    stopped: &mut StoppedJobs,
-) -> QueryResult<()> {
-    let open: Vec<Uuid> = job_images::table
+/// The jobs over these images that have not ended and were not asked to, with their number of images; in the order of
+/// their ids, so that two transactions which stop them cannot block each other.
+async fn open_jobs(conn: &mut AsyncPgConnection, image_ids: &[Uuid]) -> QueryResult<Vec<(Uuid, i32)>> {
+    job_images::table
         .inner_join(jobs::table)
         .filter(job_images::image_id.eq_any(image_ids))
         .filter(jobs::status.eq_any([JobStatus::Queued, JobStatus::Running]))
         .filter(jobs::cancel_requested.eq(false))
-        .select(jobs::id)
+        .select((jobs::id, jobs::items_total))
         .distinct()
         .order(jobs::id)
         .load(conn)
-        .await?;
-    for job_id in open {
+        .await
+}
+
+async fn stop_jobs(
+    conn: &mut AsyncPgConnection,
+    ids: impl Iterator<Item = Uuid>,
+    user_id: Uuid,
+    stopped: &mut StoppedJobs,
+) -> QueryResult<()> {
+    for job_id in ids {
         match Job::cancel(conn, job_id, user_id).await? {
             Some(Cancelled::AtOnce(event)) => stopped.ended.push(event),
             Some(Cancelled::Requested) => stopped.running.push(job_id),

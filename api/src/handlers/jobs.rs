@@ -1,0 +1,182 @@
+//! Image analyses as jobs: listing, following, cancelling.
+
+use crate::{
+    auth::{Caller, Writer},
+    error::{ApiError, ErrorBody},
+    list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
+    state::State,
+    views::JobView,
+};
+use actix_web::{HttpResponse, get, post, web};
+use diesel_async::AsyncPgConnection;
+use shared::{
+    events::{self, Event},
+    kind::Kind,
+    models::{Cancelled, Job, StoppedJobs},
+};
+use uuid::Uuid;
+
+/// The statuses as clients and as the table call them.
+pub(super) const STATUSES: Values = Values::Words(&[
+    ("queued", "queued"),
+    ("processing", "running"),
+    ("completed", "completed"),
+    ("failed", "failed"),
+    ("cancelled", "cancelled"),
+]);
+
+/// The reasons why an analysis was started.
+pub(super) const JOB_TYPES: Values = Values::Words(&[("single", "single"), ("batch", "batch"), ("retry", "retry")]);
+
+/// The image analyses of one user.
+static JOBS: ListSpec = ListSpec {
+    from: "jobs j",
+    columns: "j.*",
+    condition: Some("j.kind = 'image_analysis'"),
+    id: "j.id",
+    default_limit: 20,
+    filters: &[
+        Filter { name: "status", sql: "j.status", values: STATUSES },
+        Filter { name: "job_type", sql: "j.payload->>'job_type'", values: JOB_TYPES },
+    ],
+    searched: &[],
+    sortable: &[
+        Sortable::new("created_at", "j.created_at", SortKind::Time),
+        Sortable::new("status", "j.status", SortKind::Text),
+    ],
+};
+
+/// List jobs
+#[utoipa::path(
+    tag = "jobs",
+    security(("bearer" = [])),
+    params(
+        ("status" = Option<String>, Query, description = "One or several, separated by commas"),
+        ("job_type" = Option<String>, Query, description = "One or several, separated by commas"),
+        ListQuery,
+    ),
+    responses((status = 200, body = Page<JobView>)),
+)]
+#[get("/jobs")]
+pub(crate) async fn list_jobs(
+    state: web::Data<State>,
+    caller: Caller,
+    params: ListParams,
+) -> Result<HttpResponse, ApiError> {
+    let mut conn = state.conn().await?;
+    let page: Page<Job> = list::fetch(&mut conn, &JOBS, &params, &[("j.user_id", caller.user_id)]).await?;
+    let data = JobView::load(&mut conn, page.data).await?;
+    Ok(HttpResponse::Ok().json(Page { data, pagination: page.pagination }))
+}
+
+/// Show a job
+#[utoipa::path(
+    tag = "jobs",
+    security(("bearer" = [])),
+    params(("job_id" = Uuid, Path)),
+    responses((status = 200, body = JobView), (status = 404, body = ErrorBody)),
+)]
+#[get("/jobs/{job_id}")]
+pub(crate) async fn get_job(
+    state: web::Data<State>,
+    caller: Caller,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, ApiError> {
+    let mut conn = state.conn().await?;
+    let job = find_job(&mut conn, *id, caller.user_id).await?;
+    Ok(HttpResponse::Ok().json(show_job(&mut conn, job).await?))
+}
+
+/// Cancel a job
+///
+/// A job that waits ends at once. One that runs ends within a second or so; until then it is still `processing`.
+#[utoipa::path(
+    tag = "jobs",
+    security(("bearer" = [])),
+    params(("job_id" = Uuid, Path)),
+    responses(
+        (status = 200, body = JobView),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "It has already ended", body = ErrorBody),
+    ),
+)]
+#[post("/jobs/{job_id}/cancel")]
+pub(crate) async fn cancel_job(
+    state: web::Data<State>,
+    caller: Writer,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, ApiError> {
+    let mut conn = state.conn().await?;
+    find_job(&mut conn, *id, caller.user_id).await?;
+    stop_job(&state, &mut conn, *id, caller.user_id).await?;
+    let job = find_job(&mut conn, *id, caller.user_id).await?;
+    Ok(HttpResponse::Ok().json(show_job(&mut conn, job).await?))
+}
+
+/// The image analysis, if it is this user's.
+pub(super) async fn find_job(conn: &mut AsyncPgConnection, id: Uuid, user_id: Uuid) -> Result<Job, ApiError> {
+    let job = Job::find(conn, id, user_id).await?;
+    job.filter(|job| job.kind == Kind::ImageAnalysis).ok_or_else(|| ApiError::not_found("Job"))
+}
+
+/// The job with its steps.
+pub(super) async fn show_job(conn: &mut AsyncPgConnection, job: Job) -> Result<JobView, ApiError> {
+    let steps = shared::models::StepSum::list_of_jobs(conn, &[job.id]).await?;
+    Ok(JobView::new(job, steps))
+}
+
+/// Ends a job that waits, asks the worker of one that runs, and refuses for one that has ended.
+pub(super) async fn stop_job(
+    state: &State,
+    conn: &mut AsyncPgConnection,
+    id: Uuid,
+    user_id: Uuid,
+) -> Result<(), ApiError> {
+    match Job::cancel(conn, id, user_id).await? {
+        Some(Cancelled::AtOnce(event)) => announce(state, &event).await,
+        Some(Cancelled::Requested) => ask_to_stop(state, id).await,
+        Some(Cancelled::TooLate(status)) => {
+            return Err(ApiError::conflict(format!("The job has already ended: it is {status}")));
+        }
+        None => return Err(ApiError::not_found("Job")),
+    }
+    Ok(())
+}
+
+/// Publishes an event that has been stored.
+async fn announce(state: &State, event: &Event) {
+    match serde_json::to_string(event) {
+        Ok(message) => state.publish(&events::channel(&state.config.redis.prefix, event.job_id), &message).await,
+        Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
+    }
+}
+
+/// Tells the workers that a job is to stop; its row says so already.
+async fn ask_to_stop(state: &State, job_id: Uuid) {
+    state.publish(&events::cancel_channel(&state.config.redis.prefix), &job_id.to_string()).await;
+}
+
+/// Tells listeners and workers about jobs that a deletion stopped, after its commit.
+pub(super) async fn tell_stopped(state: &State, stopped: &StoppedJobs) {
+    for event in &stopped.ended {
+        announce(state, event).await;
+    }
+    for &job_id in &stopped.running {
+        ask_to_stop(state, job_id).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::status_word;
+    use shared::{kind::JobType, models::JobStatus};
+
+    #[test]
+    fn the_filters_know_every_word_there_is() {
+        let stored: Vec<_> = JobStatus::ALL.iter().map(|status| (status_word(*status), status.as_str())).collect();
+        assert!(matches!(&STATUSES, Values::Words(words) if *words == stored));
+        let types: Vec<_> = JobType::WORDS.iter().map(|word| (*word, *word)).collect();
+        assert!(matches!(&JOB_TYPES, Values::Words(words) if *words == types));
+    }
+}

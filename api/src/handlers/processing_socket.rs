@@ -1,0 +1,274 @@
+//! `/ws/processing/{job_id}`: the events of one analysis, all that were stored and then each as it comes.
+//!
+//! The handshake is always accepted, because a browser cannot read why one was refused; what is wrong is told by the
+//! close code. The socket subscribes first, reads the stored events second and takes live ones third, so nothing is
+//! missed. Redis may lose a message or be away: a gap in the numbers, or a few seconds, make it look into the table.
+
+use super::{
+    socket_feed::{Feed, Live, Stored},
+    socket_slots::Slot,
+};
+use crate::{
+    auth::{Caller, caller::bearer},
+    live,
+    state::State,
+    views::Frame,
+};
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
+use serde::Deserialize;
+use shared::{
+    events::{self, Event},
+    kind::Kind,
+    models::Job,
+};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+use tokio::{sync::broadcast::error::RecvError, time};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+/// How often the table is looked at even if nothing is heard.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How often the client is asked whether it is there.
+const PING: Duration = Duration::from_secs(20);
+
+/// After this long without a word the client is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long one frame may wait for a slow client.
+const SEND: Duration = Duration::from_secs(5);
+
+/// Clients have nothing to say here beyond pings.
+const MAX_FRAME: usize = 4096;
+
+/// How the socket is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SocketQuery {
+    /// An access token, where no `Authorization` header can be sent.
+    token: Option<String>,
+    /// The `seq` of the last frame that was received; only what came after it is sent.
+    last_event_id: Option<String>,
+}
+
+/// Why the server closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Close {
+    /// The job has ended and everything was sent.
+    Done,
+    /// The server stops; connect again.
+    GoingAway,
+    /// Something is wrong with us; connect again.
+    TryAgain,
+    /// No valid token.
+    Unauthenticated,
+    /// Not the caller's job, or no job.
+    Denied,
+    /// The client did not read what was sent.
+    TooSlow,
+    /// Too many sockets of this user.
+    TooMany,
+}
+
+impl Close {
+    fn reason(self) -> CloseReason {
+        let (code, description) = match self {
+            Self::Done => (1000, "done"),
+            Self::GoingAway => (1001, "the server stops; connect again"),
+            Self::TryAgain => (1013, "try again in a moment"),
+            Self::Unauthenticated => (4001, "invalid or missing token"),
+            Self::Denied => (4003, "access denied"),
+            Self::TooSlow => (4008, "too slow; connect again with last_event_id"),
+            Self::TooMany => (4029, "too many open sockets"),
+        };
+        CloseReason { code: CloseCode::from(code), description: Some(description.to_owned()) }
+    }
+}
+
+/// The client is not there any more, or is to be told why it is left.
+type Ended = Option<Close>;
+
+/// Follow a job
+///
+/// A WebSocket. Sends every event of the job from the first on, or from `last_event_id`, and closes with 1000 after the
+/// last. 4001: no valid token; 4003: not your job; 4008: you read too slowly; 4029: more than five sockets are open.
+#[utoipa::path(
+    tag = "jobs",
+    params(("job_id" = Uuid, Path), SocketQuery),
+    responses((status = 101, description = "The socket is open")),
+)]
+#[get("/ws/processing/{job_id}")]
+pub(crate) async fn follow_job(
+    request: HttpRequest,
+    body: web::Payload,
+    state: web::Data<State>,
+    job_id: web::Path<String>,
+    query: web::Query<SocketQuery>,
+) -> actix_web::Result<HttpResponse> {
+    let (response, session, stream) = actix_ws::handle(&request, body)?;
+    let stream = stream.max_frame_size(MAX_FRAME).aggregate_continuations().max_continuation_size(MAX_FRAME);
+    let SocketQuery { token, last_event_id } = query.into_inner();
+    let token = token.or_else(|| bearer(&request).map(ToOwned::to_owned)).unwrap_or_default();
+    let last = last_event_id.and_then(|id| id.parse().ok()).unwrap_or(0).max(0);
+    let sockets = state.sockets.clone();
+    sockets.spawn_local(async move {
+        let mut socket = Socket { session, stream, heard: Instant::now() };
+        let ended = serve(&mut socket, &state, &token, &job_id, last).await;
+        socket.close(ended).await;
+    });
+    Ok(response)
+}
+
+/// Lets the caller in, follows the job, and gives the caller's slot back.
+async fn serve(socket: &mut Socket, state: &State, token: &str, job_id: &str, last: i32) -> Ended {
+    let caller = match Caller::from_token(state, token.trim_start_matches("Bearer ")).await {
+        Ok(caller) => caller,
+        Err(error) if error.code().status().is_server_error() => return Some(Close::TryAgain),
+        Err(_) => return Some(Close::Unauthenticated),
+    };
+    let Ok(job_id) = job_id.parse::<Uuid>() else { return Some(Close::Denied) };
+    match may_follow(state, job_id, caller.user_id).await {
+        Ok(true) => {}
+        Ok(false) => return Some(Close::Denied),
+        Err(error) => {
+            tracing::warn!(%error, %job_id, "a socket could not look up its job");
+            return Some(Close::TryAgain);
+        }
+    }
+    let Some(slot) = Slot::take(state, "processing", caller.user_id).await else { return Some(Close::TooMany) };
+    let ended = relay(socket, state, &slot, Feed::new(state.pool.clone(), job_id, caller.user_id, last), job_id).await;
+    slot.give_back().await;
+    ended
+}
+
+async fn may_follow(state: &State, job_id: Uuid, user_id: Uuid) -> anyhow::Result<bool> {
+    let job = Job::find(&mut *state.pool.get().await?, job_id, user_id).await?;
+    Ok(job.is_some_and(|job| job.kind == Kind::ImageAnalysis))
+}
+
+/// Sends the events until the job has ended or the client has gone.
+async fn relay(socket: &mut Socket, state: &State, slot: &Slot, mut feed: Feed, job_id: Uuid) -> Ended {
+    let mut live = state.live.subscribe(&events::channel(&state.config.redis.prefix, job_id)).await;
+    let mut live_is_open = true;
+    let mut poll = time::interval(POLL);
+    poll.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut ping = time::interval_at(time::Instant::now() + PING, PING);
+    loop {
+        // the first tick of `poll` comes at once and reads what is stored
+        tokio::select! {
+            message = live.receiver.recv(), if live_is_open => match message {
+                Ok(live::Live::Message(message)) => match feed.place(&message) {
+                    Live::Next(event) => {
+                        if let Some(ended) = socket.send(vec![event]).await { return ended }
+                    }
+                    Live::Old => {}
+                    Live::Gap => poll.reset_immediately(),
+                },
+                Ok(live::Live::Resumed) | Err(RecvError::Lagged(_)) => poll.reset_immediately(),
+                Err(RecvError::Closed) => live_is_open = false,
+            },
+            _ = poll.tick() => {
+                if let Some(ended) = catch_up(socket, &mut feed).await { return ended }
+            }
+            heard = socket.hear() => if let Some(ended) = heard { return ended },
+            _ = ping.tick() => {
+                if let Some(ended) = socket.ping().await { return ended }
+                slot.renew().await;
+            }
+            () = state.shutdown.cancelled() => return Some(Close::GoingAway),
+        }
+    }
+}
+
+/// Sends everything that is stored and was not sent yet.
+async fn catch_up(socket: &mut Socket, feed: &mut Feed) -> Option<Ended> {
+    loop {
+        match feed.read().await {
+            Ok(Stored::Events(events)) => {
+                if let Some(ended) = socket.send(events).await {
+                    return Some(ended);
+                }
+            }
+            Ok(Stored::Nothing) => return None,
+            Ok(Stored::Ended) => return Some(Some(Close::Done)),
+            Err(error) => {
+                tracing::debug!(%error, "a socket could not read its events; it tries again");
+                return None;
+            }
+        }
+    }
+}
+
+/// One client. Its methods return `Some` when there is nothing more to do for it.
+struct Socket {
+    session: Session,
+    stream: AggregatedMessageStream,
+    heard: Instant,
+}
+
+impl Socket {
+    /// Sends events in order; the last one of a job is the last one here.
+    async fn send(&mut self, events: Vec<Event>) -> Option<Ended> {
+        for event in events {
+            let is_last = Frame::is_last(&event);
+            let text = match serde_json::to_string(&Frame::from(event)) {
+                Ok(text) => text,
+                Err(error) => {
+                    tracing::error!(%error, "a frame cannot be written as JSON");
+                    return Some(Some(Close::TryAgain));
+                }
+            };
+            match time::timeout(SEND, self.session.text(text)).await {
+                Ok(Ok(())) if is_last => return Some(Some(Close::Done)),
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Some(None),
+                Err(_) => return Some(Some(Close::TooSlow)),
+            }
+        }
+        None
+    }
+
+    /// Waits for a word of the client.
+    async fn hear(&mut self) -> Option<Ended> {
+        let message = self.stream.recv().await;
+        self.heard = Instant::now();
+        match message {
+            Some(Ok(AggregatedMessage::Ping(payload))) => {
+                let pong = time::timeout(SEND, self.session.pong(&payload)).await;
+                if matches!(pong, Ok(Ok(()))) { None } else { Some(None) }
+            }
+            Some(Ok(AggregatedMessage::Pong(_) | AggregatedMessage::Text(_) | AggregatedMessage::Binary(_))) => None,
+            Some(Ok(AggregatedMessage::Close(_)) | Err(_)) | None => Some(None),
+        }
+    }
+
+    /// Asks whether the client is there, and gives it up if it has not answered for long.
+    async fn ping(&mut self) -> Option<Ended> {
+        if self.heard.elapsed() > SILENCE {
+            return Some(None);
+        }
+        let sent = time::timeout(SEND, self.session.ping(b"")).await;
+        if matches!(sent, Ok(Ok(()))) { None } else { Some(None) }
+    }
+
+    /// Says why, if there is a why, and lets the client answer, so that the last frames are read before the connection
+    /// is gone.
+    async fn close(mut self, ended: Ended) {
+        let reason = ended.map(Close::reason);
+        if !matches!(time::timeout(SEND, self.session.close(reason)).await, Ok(Ok(()))) || ended.is_none() {
+            return;
+        }
+        let answer = async {
+            while let Some(Ok(message)) = self.stream.recv().await {
+                if matches!(message, AggregatedMessage::Close(_)) {
+                    break;
+                }
+            }
+        };
+        let _ = time::timeout(SEND, pin!(answer)).await;
+    }
+}

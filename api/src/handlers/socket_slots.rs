@@ -1,0 +1,67 @@
+//! At most five open sockets of one kind per user, over all processes of the API.
+//!
+//! The count lives in Redis, because the sockets of one user may be spread over many processes. A slot that is not
+//! renewed runs out, so a process that dies holds none for long. While Redis is away nobody is refused.
+
+use crate::state::State;
+use redis::{Script, aio::ConnectionManager};
+use std::{sync::LazyLock, time::Duration};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// Open sockets of one kind that a user may have.
+const LIMIT: usize = 5;
+
+/// A slot that is not renewed for this long is free again. Sockets renew every 20 s.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How long Redis may take.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take_slot.lua")));
+
+/// The right to one open socket.
+#[derive(Debug)]
+pub(super) struct Slot {
+    redis: Option<ConnectionManager>,
+    key: String,
+    id: String,
+}
+
+impl Slot {
+    /// Takes a slot; `None` if all are taken.
+    pub(super) async fn take(state: &State, kind: &str, user_id: Uuid) -> Option<Self> {
+        let slot = Self {
+            redis: state.config.rate_limits.then(|| state.redis.clone()),
+            key: format!("{}:sockets:{kind}:{user_id}", state.config.redis.prefix),
+            id: Uuid::now_v7().to_string(),
+        };
+        slot.hold().await.then_some(slot)
+    }
+
+    /// Holds the slot for another while.
+    pub(super) async fn renew(&self) {
+        // a slot that was lost with Redis' memory is taken again; were they all gone meanwhile, this socket stays
+        self.hold().await;
+    }
+
+    /// Frees the slot.
+    pub(super) async fn give_back(self) {
+        if let Some(mut redis) = self.redis {
+            let mut command = redis::cmd("ZREM");
+            command.arg(&self.key).arg(&self.id);
+            // if this fails, the slot runs out by itself
+            let _ = timeout(PATIENCE, command.query_async::<()>(&mut redis)).await;
+        }
+    }
+
+    async fn hold(&self) -> bool {
+        let Some(mut redis) = self.redis.clone() else { return true };
+        let mut call = TAKE.key(&self.key);
+        call.arg(&self.id).arg(LIMIT).arg(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
+        match timeout(PATIENCE, call.invoke_async::<bool>(&mut redis)).await {
+            Ok(Ok(held)) => held,
+            Ok(Err(_)) | Err(_) => true,
+        }
+    }
+}
