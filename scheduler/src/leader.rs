@@ -3,7 +3,7 @@
 //! The lock belongs to the session of one dedicated connection, so it goes when that process ends. A leader that
 //! vanishes without a word (its host lost power, the network drops its packets, it was stopped and hangs) closes
 //! nothing; therefore the leader shows itself every [`PULSE`], and Postgres is told to end the session if it stays idle
-//! for [`PATIENCE`]. Candidates ask every [`PULSE`], so a successor is found within eight seconds whatever happened.
+//! for [`PATIENCE`]. Candidates ask every [`PULSE`], so a successor is found within seven seconds whatever happened.
 //!
 //! Two leaders at once would cost work, not truth: every chore is safe to run twice. So nothing more is fenced here.
 
@@ -15,10 +15,10 @@ use std::{convert::Infallible, time::Duration};
 use tokio::time::{sleep, timeout};
 
 /// Between two signs of life of the leader, and between two attempts of a candidate.
-const PULSE: Duration = Duration::from_secs(2);
+const PULSE: Duration = Duration::from_millis(1_500);
 
 /// How long Postgres waits for a sign of life before it gives the lock away.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long one question to Postgres may take; then the connection counts as broken.
 const ANSWER: Duration = Duration::from_secs(3);
