@@ -3,6 +3,7 @@
 use crate::config;
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use std::sync::{Mutex, PoisonError};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use metrics_exporter_prometheus::PrometheusHandle;
@@ -22,10 +23,17 @@ pub fn init_logs(settings: &config::Telemetry) -> Result<()> {
     tracing_subscriber::registry().with(filter).with(lines).try_init().context("logging is already set up")
 }
 
-/// Starts counting; the handle renders the Prometheus text of everything counted since.
+/// Starts counting; the handle renders the Prometheus text of everything counted since. A process has one recorder: when
+/// several parts of the system run in it, the later ones get the handle of the first.
 pub fn init_metrics() -> Result<PrometheusHandle> {
-    PrometheusBuilder::new()
+    static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut recorder = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*recorder {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .install_recorder()
-        .context("metrics are already set up")
+        .context("metrics are already set up")?;
+    Ok(recorder.insert(handle).clone())
 }

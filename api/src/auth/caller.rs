@@ -1,0 +1,111 @@
+//! The caller of a request: an extractor, so that a handler which names it cannot be reached without credentials.
+
+use crate::{error::ApiError, state::State};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header::AUTHORIZATION, web};
+use futures_util::future::LocalBoxFuture;
+use shared::models::{LoginSession, Role, Tier};
+use std::ops::Deref;
+use uuid::Uuid;
+
+/// Who calls, as the database has it now: a changed role or an ended session counts at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The user.
+    pub user_id: Uuid,
+    /// The user's current organization.
+    pub organization_id: Uuid,
+    /// The user's role in it.
+    pub role: Role,
+    /// The organization's tier.
+    pub tier: Tier,
+    /// The login session that the token belongs to.
+    pub session_id: Uuid,
+}
+
+/// A caller who may create and change things: anyone but a viewer.
+#[derive(Debug, Clone)]
+pub struct Writer(pub Caller);
+
+/// Left in a request for the log line at its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallerId(pub(crate) Uuid);
+
+impl Caller {
+    /// The caller behind an access token: one query.
+    ///
+    /// # Errors
+    /// 401 unless the token is ours and unexpired, its session open and its user active.
+    pub async fn from_token(state: &State, token: &str) -> Result<Self, ApiError> {
+        let claims = state.keys.read(token).ok_or_else(ApiError::unauthenticated)?;
+        let holder = LoginSession::find_holder(&mut *state.conn().await?, claims.sid, claims.sub).await?;
+        let holder = holder.ok_or_else(ApiError::unauthenticated)?;
+        Ok(Self {
+            user_id: holder.user_id,
+            organization_id: holder.organization_id,
+            role: holder.role,
+            tier: holder.tier,
+            session_id: claims.sid,
+        })
+    }
+
+    /// The caller's share of turns in the queue.
+    pub const fn weight(&self) -> u16 {
+        self.tier.weight()
+    }
+
+    /// Refuses viewers.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require_writer(&self) -> Result<(), ApiError> {
+        match self.role {
+            Role::Admin | Role::Manager | Role::Member => Ok(()),
+            Role::Viewer => Err(ApiError::forbidden("A viewer may only read; ask an admin for another role")),
+        }
+    }
+}
+
+impl Deref for Writer {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub(crate) fn bearer(request: &HttpRequest) -> Option<&str> {
+    let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let token = bearer(&request).ok_or_else(ApiError::unauthenticated)?;
+            let state = request.app_data::<web::Data<State>>();
+            let state = state.ok_or_else(|| ApiError::internal(anyhow::anyhow!("the app has no state")))?;
+            let caller = Self::from_token(state, token).await?;
+            request.extensions_mut().insert(CallerId(caller.user_id));
+            Ok(caller)
+        })
+    }
+}
+
+impl FromRequest for Writer {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Caller::from_request(request, payload);
+        Box::pin(async move {
+            let caller = caller.await?;
+            caller.require_writer()?;
+            Ok(Self(caller))
+        })
+    }
+}

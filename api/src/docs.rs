@@ -1,0 +1,97 @@
+//! What the API's description says of the whole: title, credentials, and the errors that any endpoint may answer with.
+
+use crate::{
+    alias::PREFIX,
+    error::{Code, Detail, ErrorBody, ErrorObject},
+};
+use utoipa::{
+    OpenApi as _,
+    openapi::{
+        Content, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+        path::{Operation, PathItem},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+/// The name of the one security scheme: `security(("bearer" = []))`.
+const BEARER: &str = "bearer";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Atelier",
+        description = "Asynchronous image and AI work: submit it, watch it, or be called back. Every path also works \
+                       below `/api`, `/v1` and, for `/auth`, without any prefix; PATCH works wherever PUT does.",
+    ),
+    tags(
+        (name = "auth", description = "Register, log in, tokens"),
+        (name = "users", description = "The own account"),
+        (name = "products", description = "Products and their images"),
+        (name = "uploads", description = "Sending image bytes"),
+        (name = "analysis", description = "What the models found"),
+        (name = "jobs", description = "Queued work"),
+        (name = "dashboard", description = "Figures at a glance"),
+        (name = "operations", description = "For whoever runs it; without credentials"),
+    ),
+    components(schemas(ErrorBody, ErrorObject, Detail, Code)),
+)]
+struct Description;
+
+/// The description without any path.
+pub(crate) fn document() -> OpenApi {
+    let mut document = Description::openapi();
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    document.components.get_or_insert_default().add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    document
+}
+
+/// Adds to every endpoint what need not be said at each: PATCH beside PUT, and the errors that all have in common.
+pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        if item.patch.is_none() {
+            item.patch = item.put.clone().map(|mut operation| {
+                operation.operation_id = operation.operation_id.map(|id| format!("{id}_by_patch"));
+                operation
+            });
+        }
+        if path.starts_with(PREFIX) {
+            operations(item).for_each(add_errors);
+        }
+    }
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+fn add_errors(operation: &mut Operation) {
+    let needs_credentials = operation.security.is_some();
+    for (status, meaning) in [
+        (400, "Malformed or invalid; `details` names every field"),
+        (401, "No valid credentials"),
+        (403, "The role does not allow it"),
+        (429, "Too much of something at once"),
+        (500, "Our fault"),
+        (503, "Not now; try again"),
+    ] {
+        if !needs_credentials && (status == 401 || status == 403) {
+            continue;
+        }
+        operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(error(meaning)));
+    }
+    // an error that a handler names needs no body there: all have the same
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && status.starts_with(['4', '5'])
+            && response.content.is_empty()
+        {
+            *response = error(&response.description);
+        }
+    }
+}
+
+fn error(meaning: &str) -> Response {
+    let body = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Error"))));
+    ResponseBuilder::new().description(meaning).content("application/json", body).build()
+}

@@ -1,0 +1,288 @@
+//! Accounts and logins: register, log in, get new tokens, log out, change the password.
+
+use crate::{
+    auth::{
+        Caller,
+        passwords::{PasswordPolicy, acceptable},
+        registration::{self, Registration},
+        tokens,
+    },
+    error::{ApiError, Code},
+    extract::Valid,
+    state::State,
+    views::{AuthUser, Message, TokenSet, username_rule},
+};
+use actix_web::{HttpRequest, HttpResponse, http::header::USER_AGENT, post, put, web};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use shared::models::{Account, LoginSession, Redeemed, Role, Tier, User};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Longest part of a `User-Agent` that is kept.
+const AGENT_CHARS: usize = 300;
+
+/// Who registers.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[garde(context(PasswordPolicy))]
+pub(crate) struct Register {
+    /// Compared without case.
+    #[garde(email, length(bytes, max = 254))]
+    #[schema(format = Email, max_length = 254)]
+    email: String,
+    /// At least one letter and one other character; not the email.
+    #[garde(custom(acceptable(&self.email)))]
+    #[schema(format = Password, min_length = 8, max_length = 128)]
+    password: String,
+    /// The same again.
+    #[garde(custom(same_as(&self.password)))]
+    confirm_password: Option<String>,
+    /// Made from the email if it is missing.
+    #[garde(inner(custom(username_rule)))]
+    #[schema(pattern = "^[A-Za-z0-9_]{3,30}$")]
+    username: Option<String>,
+    /// The username if it is missing.
+    #[garde(length(chars, min = 1, max = 100))]
+    #[schema(min_length = 1, max_length = 100)]
+    name: Option<String>,
+    /// Another name of `name`.
+    #[garde(length(chars, min = 1, max = 100), custom(same_name(&self.name)))]
+    #[schema(min_length = 1, max_length = 100)]
+    full_name: Option<String>,
+}
+
+fn same_as(password: &str) -> impl FnOnce(&Option<String>, &PasswordPolicy) -> garde::Result {
+    move |repeated, _| match repeated {
+        Some(repeated) if repeated != password => Err(garde::Error::new("must be equal to password")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn same_name<C>(name: &Option<String>) -> impl FnOnce(&Option<String>, &C) -> garde::Result {
+    move |full_name, _| match (name, full_name) {
+        (Some(name), Some(full_name)) if name != full_name => {
+            Err(garde::Error::new("differs from name; send one of them"))
+        }
+        (_, _) => Ok(()),
+    }
+}
+
+/// A new account with its first tokens.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Registered {
+    id: Uuid,
+    email: String,
+    full_name: String,
+    is_active: bool,
+    created_at: crate::views::Time,
+    user: AuthUser,
+    #[serde(flatten)]
+    tokens: TokenSet,
+}
+
+/// Make an account, with an organization of its own.
+#[utoipa::path(
+    tag = "auth",
+    request_body = Register,
+    responses((status = 201, body = Registered), (status = 409, description = "Email or username is taken"))
+)]
+#[post("/auth/register")]
+pub(crate) async fn register(
+    state: web::Data<State>,
+    body: Valid<Register>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let Valid(new) = body;
+    let password_hash = state.passwords.hash(&new.password).await?;
+    let mut conn = state.conn().await?;
+    let registration = Registration {
+        email: &new.email.to_lowercase(),
+        username: new.username.as_deref(),
+        full_name: new.name.as_deref().or(new.full_name.as_deref()),
+        password_hash: &password_hash,
+    };
+    let user = registration::register(&mut conn, &registration).await?;
+    let account = Account { user, role: Role::Admin, tier: Tier::Free };
+    let tokens = open_session(&state, &mut conn, &account, &request).await?;
+    let user = &account.user;
+    Ok(HttpResponse::Created().json(Registered {
+        id: user.id,
+        email: user.email.clone(),
+        full_name: user.full_name.clone(),
+        is_active: user.is_active,
+        created_at: user.created_at.into(),
+        user: AuthUser::new(&account),
+        tokens,
+    }))
+}
+
+/// Who logs in.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+pub(crate) struct Login {
+    #[garde(length(bytes, min = 1, max = 254))]
+    #[schema(format = Email)]
+    email: String,
+    #[garde(length(bytes, min = 1, max = 1024))]
+    #[schema(format = Password)]
+    password: String,
+}
+
+/// Tokens, and whose they are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LoggedIn {
+    user: AuthUser,
+    #[serde(flatten)]
+    tokens: TokenSet,
+}
+
+/// Log in with email and password.
+#[utoipa::path(
+    tag = "auth",
+    request_body = Login,
+    responses((status = 200, body = LoggedIn), (status = 401, description = "Wrong email or password, or a disabled account"))
+)]
+#[post("/auth/login")]
+pub(crate) async fn login(
+    state: web::Data<State>,
+    body: Valid<Login>,
+    request: HttpRequest,
+) -> Result<web::Json<LoggedIn>, ApiError> {
+    let Valid(login) = body;
+    let user = User::find_by_email(&mut *state.conn().await?, &login.email.to_lowercase()).await?;
+    let hash = user.as_ref().map(|user| user.password_hash.as_str());
+    // verified without an account too, so that the time tells nothing
+    let right = state.passwords.verify(&login.password, hash).await?;
+    let user = user.filter(|user| right && user.is_active).ok_or_else(wrong_credentials)?;
+    let mut conn = state.conn().await?;
+    let account = Account::get(&mut conn, user.id).await?;
+    let tokens = open_session(&state, &mut conn, &account, &request).await?;
+    Ok(web::Json(LoggedIn { user: AuthUser::new(&account), tokens }))
+}
+
+fn wrong_credentials() -> ApiError {
+    ApiError::new(Code::InvalidCredentials, "Wrong email or password")
+}
+
+/// A refresh token.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+pub(crate) struct Refresh {
+    #[garde(length(bytes, min = 1, max = 1024))]
+    refresh_token: String,
+}
+
+/// Exchange a refresh token for new tokens; it is spent then.
+#[utoipa::path(
+    tag = "auth",
+    request_body = Refresh,
+    responses((status = 200, body = TokenSet), (status = 401, description = "Unknown, expired or spent; spending one twice ends the login session"))
+)]
+#[post("/auth/refresh")]
+pub(crate) async fn refresh(state: web::Data<State>, body: Valid<Refresh>) -> Result<web::Json<TokenSet>, ApiError> {
+    let hash = tokens::hash(&body.0.refresh_token);
+    let mut conn = state.conn().await?;
+    let renewed = conn
+        .transaction::<_, ApiError, _>(async |conn| match LoginSession::redeem(conn, &hash).await? {
+            Redeemed::Good { session_id, user_id } => {
+                let account = Account::get(conn, user_id).await?;
+                Ok(Some(issue(&state, conn, &account, session_id).await?))
+            }
+            Redeemed::Reused { session_id } => {
+                tracing::warn!(%session_id, "a spent refresh token was used again; its login session was ended");
+                Ok(None)
+            }
+            Redeemed::Bad => Ok(None),
+        })
+        .await?;
+    renewed.map(web::Json).ok_or_else(|| {
+        ApiError::new(Code::AuthenticationRequired, "The refresh token is unknown, expired or spent; log in again")
+    })
+}
+
+/// Log out: the login session ends, and with it all its tokens.
+#[utoipa::path(tag = "auth", responses((status = 200, body = Message)), security(("bearer" = [])))]
+#[post("/auth/logout")]
+pub(crate) async fn logout(state: web::Data<State>, caller: Caller) -> Result<web::Json<Message>, ApiError> {
+    LoginSession::end(&mut *state.conn().await?, caller.session_id).await?;
+    Ok(web::Json(Message::new("Successfully logged out")))
+}
+
+/// An old and a new password.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[garde(context(PasswordPolicy))]
+pub(crate) struct UpdatePassword {
+    #[garde(length(bytes, min = 1, max = 1024))]
+    #[schema(format = Password)]
+    old_password: String,
+    /// At least one letter and one other character; not the email, not the old one.
+    #[garde(custom(acceptable("")), custom(differs_from(&self.old_password)))]
+    #[schema(format = Password, min_length = 8, max_length = 128)]
+    new_password: String,
+}
+
+fn differs_from(old: &str) -> impl FnOnce(&str, &PasswordPolicy) -> garde::Result {
+    move |new, _| if new == old { Err(garde::Error::new("must differ from the old one")) } else { Ok(()) }
+}
+
+/// Change the password; all other login sessions end.
+#[utoipa::path(
+    tag = "auth",
+    request_body = UpdatePassword,
+    responses((status = 200, body = Message), (status = 401, description = "Wrong old password")),
+    security(("bearer" = []))
+)]
+#[put("/auth/password")]
+pub(crate) async fn update_password(
+    state: web::Data<State>,
+    caller: Caller,
+    body: Valid<UpdatePassword>,
+) -> Result<web::Json<Message>, ApiError> {
+    let Valid(change) = body;
+    let user = User::get(&mut *state.conn().await?, caller.user_id).await?;
+    if change.new_password.to_lowercase() == user.email {
+        return Err(ApiError::invalid_field("new_password", "must not be the email address"));
+    }
+    if !state.passwords.verify(&change.old_password, Some(&user.password_hash)).await? {
+        return Err(ApiError::new(Code::InvalidCredentials, "The old password is wrong"));
+    }
+    let hash = state.passwords.hash(&change.new_password).await?;
+    let mut conn = state.conn().await?;
+    conn.transaction::<_, ApiError, _>(async |conn| {
+        User::set_password(conn, caller.user_id, &hash).await?;
+        LoginSession::end_others(conn, caller.user_id, caller.session_id).await?;
+        Ok(())
+    })
+    .await?;
+    Ok(web::Json(Message::new("Password changed successfully")))
+}
+
+/// Opens a login session and gives it its first tokens.
+async fn open_session(
+    state: &State,
+    conn: &mut AsyncPgConnection,
+    account: &Account,
+    request: &HttpRequest,
+) -> Result<TokenSet, ApiError> {
+    let ip = request.peer_addr().map(|address| address.ip().to_string());
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent: Option<String> = agent.map(|agent| agent.chars().take(AGENT_CHARS).collect());
+    conn.transaction(async |conn| {
+        let session = LoginSession::insert(conn, account.user.id, ip.as_deref(), agent.as_deref()).await?;
+        User::touch_login(conn, account.user.id).await?;
+        issue(state, conn, account, session).await
+    })
+    .await
+}
+
+/// New tokens for an open session.
+async fn issue(
+    state: &State,
+    conn: &mut AsyncPgConnection,
+    account: &Account,
+    session: Uuid,
+) -> Result<TokenSet, ApiError> {
+    let renewal = state.keys.refresh();
+    LoginSession::insert_refresh_token(conn, session, &renewal.hash, renewal.expires_at).await?;
+    let access = state.keys.access(account.user.id, session, account.user.organization_id, account.role);
+    Ok(TokenSet::new(access.map_err(ApiError::internal)?, renewal.text, state.keys.expires_in()))
+}

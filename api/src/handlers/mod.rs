@@ -1,0 +1,18 @@
+//! The handlers, a file for each resource. A handler checks, makes one call and answers.
+
+pub(crate) mod analysis;
+pub(crate) mod auth;
+pub(crate) mod batch;
+pub(crate) mod dashboard;
+pub(crate) mod docs;
+pub(crate) mod images;
+pub(crate) mod jobs;
+pub(crate) mod operations;
+pub(crate) mod processing_socket;
+pub(crate) mod products;
+mod socket_feed;
+mod socket_slots;
+mod submit;
+mod upload_form;
+pub(crate) mod uploads;
+pub(crate) mod users;

@@ -1,0 +1,75 @@
+//! Every route of the API, in one list. A new endpoint is a line here; its path, method and description stand at its
+//! handler, and the description at `/openapi.json` follows from them.
+//!
+//! A handler for PUT answers PATCH too, and one for GET answers HEAD: see `alias`.
+
+use crate::{
+    docs,
+    handlers::{
+        analysis, auth, batch, dashboard, docs as pages, images, jobs, operations, processing_socket, products, uploads,
+        users,
+    },
+};
+use utoipa::openapi::OpenApi;
+use utoipa_actix_web::{AppExt, scope, service_config::ServiceConfig};
+
+pub(crate) fn routes(config: &mut ServiceConfig) {
+    config.service(
+        scope("/api/v1")
+            // accounts
+            .service(auth::register)
+            .service(auth::login)
+            .service(auth::refresh)
+            .service(auth::logout)
+            .service(auth::update_password)
+            .service(users::get_auth_me)
+            .service(users::update_auth_profile)
+            .service(users::get_user_me)
+            .service(users::update_user_me)
+            .service(users::get_user_profile)
+            .service(users::update_user_profile)
+            // products and their images
+            .service(products::list_products)
+            .service(products::create_product)
+            .service(products::get_product)
+            .service(products::update_product)
+            .service(products::delete_product)
+            .service(images::update_image)
+            .service(images::delete_image)
+            .service(uploads::presign_upload)
+            .service(uploads::confirm_upload)
+            .service(uploads::upload_directly)
+            // analyses
+            .service(analysis::list_analyses)
+            .service(analysis::get_analysis)
+            .service(analysis::retry_analysis)
+            .service(batch::create_batch)
+            .service(batch::get_batch)
+            .service(batch::cancel_batch)
+            .service(jobs::list_jobs)
+            .service(jobs::get_job)
+            .service(jobs::cancel_job)
+            .service(dashboard::get_stats)
+            .service(dashboard::list_recent)
+            .service(dashboard::list_categories),
+    );
+    // sockets, without prefix
+    config.service(processing_socket::follow_job);
+    // operations, without prefix
+    config
+        .service(operations::get_health)
+        .service(operations::get_ready)
+        .service(operations::get_metrics)
+        .service(pages::get_openapi_json)
+        .service(pages::get_openapi_yaml)
+        .service(pages::get_docs)
+        .service(pages::get_docs_asset)
+        .service(pages::get_redoc)
+        .service(pages::get_redoc_asset);
+}
+
+/// The description of everything in the list above.
+pub fn document() -> OpenApi {
+    let app = actix_web::App::new().into_utoipa_app().openapi(docs::document()).configure(routes);
+    docs::complete(app.split_for_parts().1)
+}

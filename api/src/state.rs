@@ -1,0 +1,138 @@
+//! What every request may use: one value, shared by all threads.
+
+use crate::{
+    auth::{passwords::Hasher, tokens::Keys},
+    config::Config,
+    error::ApiError,
+    live::Hub,
+};
+use anyhow::{Context, Result};
+use redis::{AsyncCommands, aio::ConnectionManager};
+use shared::{
+    db,
+    kind::Kind,
+    queue::{Queue, Ticket},
+    storage::Storage,
+    telemetry::{self, PrometheusHandle},
+};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a request waits for a hint to reach Redis. The row is committed; the scheduler repairs a lost hint.
+const HINT_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Connections, keys and settings.
+pub struct State {
+    /// The settings.
+    pub config: Config,
+    /// Connections to Postgres.
+    pub pool: db::Pool,
+    /// The shared connection to Redis, made when first used.
+    pub redis: ConnectionManager,
+    /// Image bytes.
+    pub storage: Storage,
+    /// Live events.
+    pub live: Hub,
+    /// Cancelled when the process is asked to stop: sockets end then.
+    pub shutdown: CancellationToken,
+    /// Open sockets: their tasks are tracked here, and the process waits for them before it ends.
+    pub sockets: TaskTracker,
+    /// What has been counted since the process started.
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) keys: Keys,
+    pub(crate) passwords: Hasher,
+    pub(crate) started: Instant,
+    /// Requests in work.
+    pub(crate) requests: TaskTracker,
+    draining: AtomicBool,
+    queues: BTreeMap<&'static str, Queue>,
+}
+
+impl State {
+    /// Prepares everything; nothing is connected yet, so that the API starts while Redis or the store are away.
+    pub(crate) fn new(config: Config, shutdown: CancellationToken) -> Result<Self> {
+        let redis = config.redis.connect().context("REDIS_URL")?;
+        let queues = Kind::queues();
+        Ok(Self {
+            pool: db::pool(&config.postgres)?,
+            storage: Storage::new(&config.objects),
+            live: Hub::new(config.redis.client().context("REDIS_URL")?),
+            shutdown,
+            sockets: TaskTracker::new(),
+            metrics: telemetry::init_metrics()?,
+            keys: Keys::new(&config),
+            passwords: Hasher::new()?,
+            started: Instant::now(),
+            requests: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            queues: queues
+                .into_iter()
+                .map(|name| (name, Queue::new(redis.clone(), &config.redis.prefix, name)))
+                .collect(),
+            redis,
+            config,
+        })
+    }
+
+    /// A connection to Postgres; it goes back to the pool when dropped, so drop it before waiting for anything else.
+    ///
+    /// # Errors
+    /// 503 if none is to be had in time.
+    pub async fn conn(&self) -> Result<db::Connection, ApiError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// The queues by name.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.values()
+    }
+
+    /// The queue of this name.
+    pub fn queue(&self, name: &str) -> Option<&Queue> {
+        self.queues.get(name)
+    }
+
+    /// Tells Redis about jobs that were just committed. It never fails and never takes long: a lost hint is repaired by
+    /// the scheduler.
+    pub async fn push(&self, queue: &str, tickets: &[Ticket]) {
+        let Some(handle) = self.queue(queue) else {
+            tracing::error!(queue, "there is no such queue");
+            return;
+        };
+        let outcome = timeout(HINT_PATIENCE, handle.push(tickets)).await;
+        let lost = match outcome {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        metrics::counter!("atelier_hints_lost_total", "to" => queue.to_owned()).increment(1);
+        tracing::debug!(queue, lost, "the queue was not told; the scheduler will tell it");
+    }
+
+    /// Publishes a message on a channel; like [`State::push`] it never fails and never takes long.
+    pub async fn publish(&self, channel: &str, message: &str) {
+        let mut redis = self.redis.clone();
+        let published = timeout(HINT_PATIENCE, redis.publish::<_, _, i64>(channel, message)).await;
+        if !matches!(published, Ok(Ok(_))) {
+            metrics::counter!("atelier_hints_lost_total", "to" => "listeners").increment(1);
+            tracing::debug!(channel, "a live event was not published; listeners find it in the table");
+        }
+    }
+
+    /// Whether the process was asked to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// From now on requests are refused and `/ready` says so.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.requests.close();
+        self.sockets.close();
+    }
+}

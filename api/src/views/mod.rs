@@ -1,0 +1,69 @@
+//! How things look from outside, where several handlers answer with the same one; what only one handler uses is defined
+//! beside it.
+
+mod account;
+mod analysis;
+mod frame;
+mod image;
+mod job;
+mod product;
+mod word_lists;
+
+pub(crate) use account::{AuthUser, Message, TokenSet, UserView, username_rule};
+pub(crate) use analysis::AnalysisView;
+pub(crate) use frame::Frame;
+pub(crate) use image::{ImageView, URL_VALID};
+pub(crate) use job::{JobView, status_word};
+pub(crate) use product::ProductView;
+pub(crate) use word_lists::{job_status, job_type, product_status};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat,
+        schema::{Object, Type},
+    },
+};
+
+/// A time in a body: RFC 3339 in UTC with microseconds, ending in `Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub DateTime<Utc>);
+
+impl Time {
+    /// This moment.
+    pub fn now() -> Self {
+        Self(Utc::now())
+    }
+}
+
+impl From<DateTime<Utc>> for Time {
+    fn from(at: DateTime<Utc>) -> Self {
+        Self(at)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+// written by hand so that it is described in place and not as a named type of its own
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for Time {}
+
+/// The schema of a string that is one of `words`: `#[schema(schema_with = role)]` with a function that calls this.
+pub(crate) fn words(words: &'static [&'static str]) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).build()
+}

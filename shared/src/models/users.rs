@@ -1,0 +1,173 @@
+//! People: the account, and what somebody is in the current organization.
+
+use super::{Role, Tier};
+use crate::schema::{memberships, organizations, users};
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{Jsonb, Nullable, Text, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// A user as stored.
+#[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
+pub struct User {
+    /// Its id.
+    pub id: Uuid,
+    /// In lower case, unique.
+    pub email: String,
+    /// Unique, compared without case.
+    pub username: String,
+    /// For people.
+    pub full_name: String,
+    /// Argon2id, in PHC form.
+    pub password_hash: String,
+    /// `false`: every credential of the user is refused.
+    pub is_active: bool,
+    /// A login needs a code too.
+    pub mfa_enabled: bool,
+    /// The current organization.
+    pub organization_id: Uuid,
+    /// `theme`, `notifications.email`, `notifications.browser`, `default_model`.
+    pub preferences: Value,
+    /// The last successful login.
+    pub last_login_at: Option<DateTime<Utc>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A user to be made.
+#[derive(Debug, Clone)]
+pub struct NewUser<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// In lower case.
+    pub email: &'a str,
+    /// Letters, digits and `_`.
+    pub username: &'a str,
+    /// For people.
+    pub full_name: &'a str,
+    /// Argon2id, in PHC form.
+    pub password_hash: &'a str,
+    /// The first organization.
+    pub organization_id: Uuid,
+}
+
+/// What changes in a user; `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UserChange<'a> {
+    /// In lower case.
+    pub email: Option<&'a str>,
+    /// Letters, digits and `_`.
+    pub username: Option<&'a str>,
+    /// For people.
+    pub full_name: Option<&'a str>,
+    /// Top-level keys of the preferences, merged over the stored ones.
+    pub preferences: Option<Value>,
+    /// Keys of `preferences.notifications`, merged over the stored ones.
+    pub notifications: Option<Value>,
+}
+
+/// A user together with role and tier in the current organization.
+#[derive(Debug, Clone, Queryable)]
+pub struct Account {
+    /// The user.
+    pub user: User,
+    /// In the current organization.
+    pub role: Role,
+    /// The current organization's.
+    pub tier: Tier,
+}
+
+impl User {
+    /// Makes a user. Violates `users_email_key` or `users_username_key` if one of these is taken.
+    pub async fn insert(conn: &mut AsyncPgConnection, user: &NewUser<'_>) -> QueryResult<Self> {
+        let preferences = json!({
+            "theme": "light",
+            "notifications": { "email": true, "browser": true },
+            "default_model": "gpt-4",
+        });
+        diesel::insert_into(users::table)
+            .values((
+                users::id.eq(user.id),
+                users::email.eq(user.email),
+                users::username.eq(user.username),
+                users::full_name.eq(user.full_name),
+                users::password_hash.eq(user.password_hash),
+                users::organization_id.eq(user.organization_id),
+                users::preferences.eq(preferences),
+            ))
+            .returning(Self::as_returning())
+            .get_result(conn)
+            .await
+    }
+
+    /// The user with this address, which must be in lower case.
+    pub async fn find_by_email(conn: &mut AsyncPgConnection, email: &str) -> QueryResult<Option<Self>> {
+        users::table.filter(users::email.eq(email)).select(Self::as_select()).first(conn).await.optional()
+    }
+
+    /// The user, whatever the state of the account.
+    pub async fn get(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Self> {
+        users::table.find(id).select(Self::as_select()).first(conn).await
+    }
+
+    /// Changes what is given and nothing else. Violates `users_email_key` or `users_username_key` like
+    /// [`User::insert`].
+    pub async fn update(conn: &mut AsyncPgConnection, id: Uuid, change: &UserChange<'_>) -> QueryResult<Self> {
+        // merged in the statement, so that two changes at once do not undo each other
+        diesel::sql_query(
+            "UPDATE users SET email = COALESCE($2, email), username = COALESCE($3, username), \
+                 full_name = COALESCE($4, full_name), \
+                 preferences = preferences || COALESCE($5, '{}') || jsonb_build_object( \
+                     'notifications', COALESCE(preferences -> 'notifications', '{}') || COALESCE($6, '{}')), \
+                 updated_at = now() \
+             WHERE id = $1 RETURNING *",
+        )
+        .bind::<SqlUuid, _>(id)
+        .bind::<Nullable<Text>, _>(change.email)
+        .bind::<Nullable<Text>, _>(change.username)
+        .bind::<Nullable<Text>, _>(change.full_name)
+        .bind::<Nullable<Jsonb>, _>(&change.preferences)
+        .bind::<Nullable<Jsonb>, _>(&change.notifications)
+        .get_result(conn)
+        .await
+    }
+
+    /// Replaces the password's hash.
+    pub async fn set_password(conn: &mut AsyncPgConnection, id: Uuid, hash: &str) -> QueryResult<()> {
+        diesel::update(users::table.find(id))
+            .set((users::password_hash.eq(hash), users::updated_at.eq(diesel::dsl::now)))
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes a successful login. This is no change of the account: `updated_at` stays.
+    pub async fn touch_login(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<()> {
+        diesel::update(users::table.find(id)).set(users::last_login_at.eq(diesel::dsl::now)).execute(conn).await?;
+        Ok(())
+    }
+}
+
+impl Account {
+    /// The user with role and tier; fails if the user is no member of the current organization.
+    pub async fn get(conn: &mut AsyncPgConnection, user_id: Uuid) -> QueryResult<Self> {
+        users::table
+            .inner_join(
+                memberships::table.on(memberships::user_id
+                    .eq(users::id)
+                    .and(memberships::organization_id.eq(users::organization_id))),
+            )
+            .inner_join(organizations::table.on(organizations::id.eq(users::organization_id)))
+            .filter(users::id.eq(user_id))
+            .select((User::as_select(), memberships::role, organizations::subscription_tier))
+            .first(conn)
+            .await
+    }
+}
