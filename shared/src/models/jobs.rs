@@ -458,11 +458,12 @@ impl Job {
     ///
     /// The attempt that died is charged, so that a job which kills its process ends after `max_attempts`.
     pub async fn rescue(conn: &mut AsyncPgConnection, silence: Duration, limit: i64) -> QueryResult<Vec<Rescued>> {
-        let before = Utc::now() - silence;
+        // by the clock that wrote the heartbeats: this host's may be ahead, and would take jobs from the living
+        let silence = PgInterval::from_microseconds(i64::try_from(silence.as_micros()).unwrap_or(i64::MAX));
         conn.transaction(async |conn| {
             let silent: Vec<Self> = jobs::table
                 .filter(jobs::status.eq(JobStatus::Running))
-                .filter(jobs::heartbeat_at.lt(before))
+                .filter(diesel::dsl::sql::<Bool>("heartbeat_at < now() - ").bind::<Interval, _>(silence))
                 .order(jobs::heartbeat_at)
                 .limit(limit)
                 .select(Self::as_select())
