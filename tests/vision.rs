@@ -178,6 +178,21 @@ async fn the_same_photo_gives_the_same_answer_on_every_thread() {
     assert!(answers[0].contains("\\\"drink\\\""));
 }
 
+#[tokio::test]
+async fn the_smallest_and_the_longest_photos_go_through_every_step() {
+    let engine = engine(1).await;
+    for (width, height) in [(8, 8), (20_000, 8), (8, 20_000)] {
+        let photo = Photo::new(RgbImage::from_fn(width, height, |x, y| [x as u8, y as u8, 90].into()));
+        let classified = engine.classify(&photo).await.unwrap();
+        let attributes = engine.extract_attributes(&photo, &classified).await.unwrap();
+        assert_eq!(attributes[0].attribute_name, "color");
+        for defect in engine.detect_defects(&photo).await.unwrap() {
+            let found = defect.bounding_box;
+            assert!(found.x + found.width <= width && found.y + found.height <= height, "{width}×{height}: {found:?}");
+        }
+    }
+}
+
 /// A matt surface with a little grain, lit from the left: nothing is wrong with it.
 fn surface() -> RgbImage {
     let mut state = 7_u32;

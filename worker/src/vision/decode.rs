@@ -127,7 +127,7 @@ pub fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<Decoded, ImageError>
         return Err(ImageError::TooManyBytes { bytes: size, max: limits.max_bytes });
     }
     let format = ImageType::sniff(bytes)?;
-    let header_error = |error| ImageError::from_decoder(error, format, (0, 0), limits);
+    let header_error = |error| ImageError::from_header(error, format);
     let reader = Cursor::new(bytes);
     match format {
         ImageType::Jpeg => {
@@ -171,9 +171,8 @@ fn check_size(decoder: &impl ImageDecoder, limits: &ImageLimits) -> Result<(), I
     if width.min(height) < limits.min_side {
         return Err(ImageError::TooSmall { width, height, min: limits.min_side });
     }
-    let bytes = decoder.total_bytes();
-    if bytes > limits.max_decoded_bytes {
-        return Err(ImageError::TooMuchMemory { width, height, bytes, max: limits.max_decoded_bytes });
+    if decoder.total_bytes() > limits.max_decoded_bytes {
+        return Err(ImageError::TooMuchMemory { width, height, max: limits.max_decoded_bytes });
     }
     Ok(())
 }
@@ -186,7 +185,7 @@ fn still(
 ) -> Result<Decoded, ImageError> {
     check_size(&decoder, limits)?;
     let size = decoder.dimensions();
-    let failed = |error| ImageError::from_decoder(error, format, size, limits);
+    let failed = |error| ImageError::from_pixels(error, format, size, limits);
     decoder.set_limits(allocation_limit(limits)).map_err(failed)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let stored = DynamicImage::from_decoder(decoder).map_err(failed)?;
@@ -201,12 +200,15 @@ fn first_frame(mut decoder: GifDecoder<Cursor<&[u8]>>, limits: &ImageLimits) -> 
     let format = ImageType::Gif;
     check_size(&decoder, limits)?;
     let size = decoder.dimensions();
-    let failed = |error| ImageError::from_decoder(error, format, size, limits);
+    let failed = |error| ImageError::from_pixels(error, format, size, limits);
     decoder.set_limits(allocation_limit(limits)).map_err(failed)?;
     let mut frames = decoder.into_frames();
     let first = frames.next().ok_or(ImageError::Truncated { format, source: None })?.map_err(failed)?;
+    let image = over_white(first.buffer());
+    // its memory is wanted for the second frame
+    drop(first);
     let animated = frames.next().is_some();
-    Ok(Decoded { image: over_white(first.buffer()), format, orientation: 1, animated })
+    Ok(Decoded { image, format, orientation: 1, animated })
 }
 
 fn over_white(image: &RgbaImage) -> RgbImage {

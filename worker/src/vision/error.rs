@@ -35,15 +35,13 @@ pub enum ImageError {
         /// Pixels accepted.
         max: u64,
     },
-    /// The header announces more decoded bytes than [`ImageLimits::max_decoded_bytes`]; nothing was decoded.
-    #[error("The image is {width}×{height} pixels and takes {} MB of memory when decoded; at most {} MB are accepted. Scale it down or store it with 8 bits a channel.", bytes / 1_048_576, max / 1_048_576)]
+    /// Decoding takes more memory than [`ImageLimits::max_decoded_bytes`]; mostly seen from the header, before any is taken.
+    #[error("The image is {width}×{height} pixels and needs more than {} MB of memory to decode. Scale it down or store it with 8 bits a channel.", max / 1_048_576)]
     TooMuchMemory {
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// Bytes the decoded image would take.
-        bytes: u64,
         /// Bytes accepted.
         max: u64,
     },
@@ -92,8 +90,17 @@ impl ImageError {
         }
     }
 
-    /// Sorts a decoder's error: a limit of ours, a file that ends early, or a damaged one.
-    pub(super) fn from_decoder(
+    /// Sorts the error of a decoder that could not read the header.
+    pub(super) fn from_header(source: image::ImageError, format: ImageType) -> Self {
+        if ends_early(&source) {
+            Self::Truncated { format, source: Some(source) }
+        } else {
+            Self::Damaged { format, source }
+        }
+    }
+
+    /// Sorts the error of a decoder that could not read the pixels of a picture of this size.
+    pub(super) fn from_pixels(
         source: image::ImageError,
         format: ImageType,
         size: (u32, u32),
@@ -101,13 +108,9 @@ impl ImageError {
     ) -> Self {
         if let image::ImageError::Limits(_) = source {
             let (width, height) = size;
-            let bytes = u64::from(width) * u64::from(height) * 8;
-            return Self::TooMuchMemory { width, height, bytes, max: limits.max_decoded_bytes };
+            return Self::TooMuchMemory { width, height, max: limits.max_decoded_bytes };
         }
-        if ends_early(&source) {
-            return Self::Truncated { format, source: Some(source) };
-        }
-        Self::Damaged { format, source }
+        Self::from_header(source, format)
     }
 }
 

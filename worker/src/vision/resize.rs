@@ -61,11 +61,10 @@ pub(super) fn scale(resizer: &mut Resizer, photo: &RgbImage, window: Option<Wind
     let (width, height) = photo.dimensions();
     let source = TypedImageRef::<U8x3>::from_buffer(width, height, photo.as_raw());
     let target = TypedImage::<U8x3>::from_buffer(size.0, size.1, &mut scaled);
-    if let (Ok(source), Ok(mut target)) = (source, target) {
-        // Both are whole RGB images of a size above zero and the window lies inside: there is nothing left to fail.
-        let done = resizer.resize_typed(&source, &mut target, &options);
-        debug_assert!(done.is_ok(), "{done:?}");
-    }
+    // Whole RGB images of a size above zero and a window inside: there is nothing to fail, and black must not pass for a photo.
+    let (Ok(source), Ok(mut target)) = (source, target) else { unreachable!("an RGB image has three bytes a pixel") };
+    let done = resizer.resize_typed(&source, &mut target, &options);
+    assert!(done.is_ok(), "{done:?}");
     scaled
 }
 
@@ -120,6 +119,21 @@ mod tests {
     fn the_middle_of_a_landscape_photo_is_taken() {
         let window = centre_window((600, 400), 224, 0.875);
         assert_eq!(window, Window { left: 125.0, top: 25.0, width: 350.0, height: 350.0 });
+    }
+
+    #[test]
+    fn the_window_lies_inside_photos_of_all_shapes() {
+        for (width, height) in (8..600).flat_map(|side| [(side, 8), (8, side), (side, 599), (65_535, side)]) {
+            for (side, crop) in [(224, 0.875), (260, 0.875), (224, 1.0)] {
+                let window = centre_window((width, height), side, crop);
+                assert!(window.left >= 0.0 && window.top >= 0.0, "{width}×{height}: {window:?}");
+                let (right, bottom) = (window.left + window.width, window.top + window.height);
+                assert!(
+                    right <= f64::from(width) + 1e-6 && bottom <= f64::from(height) + 1e-6,
+                    "{width}×{height}: {window:?}"
+                );
+            }
+        }
     }
 
     #[test]
