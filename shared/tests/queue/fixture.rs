@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use apalis::prelude::*;
 use redis::Client;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
+use shared::config::{Redis, Secret};
 use shared::queue::{Ack, BackendOptions, LeaseBackend, Priority, Queue, Ticket, spawn_handlers};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -73,28 +74,33 @@ impl Server {
         self.process.iter().for_each(|process| signal(process, "CONT"));
     }
 
+    /// As a worker would be configured, only less patient.
+    fn settings(&self) -> Redis {
+        let url = format!("redis://127.0.0.1:{}/", self.port);
+        Redis { url: Secret::new(url), prefix: "test".to_owned(), response_timeout: Duration::from_secs(1) }
+    }
+
     pub(crate) fn client(&self) -> Client {
-        Client::open(format!("redis://127.0.0.1:{}/", self.port)).unwrap()
+        self.settings().client().unwrap()
     }
 
-    pub(crate) async fn conn(&self) -> ConnectionManager {
-        let config = ConnectionManagerConfig::new().set_response_timeout(Some(Duration::from_secs(1)));
-        self.client().get_connection_manager_with_config(config).await.unwrap()
+    pub(crate) fn conn(&self) -> ConnectionManager {
+        self.settings().connect().unwrap()
     }
 
-    pub(crate) async fn queue(&self) -> Queue {
-        Queue::new(self.conn().await, "test", "jobs")
+    pub(crate) fn queue(&self) -> Queue {
+        Queue::new(self.conn(), "test", "jobs")
     }
 
     /// The names of all keys, sorted.
     pub(crate) async fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut self.conn().await).await.unwrap();
+        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut self.conn()).await.unwrap();
         keys.sort();
         keys
     }
 
     pub(crate) async fn flush_all(&self) {
-        redis::cmd("FLUSHALL").query_async::<()>(&mut self.conn().await).await.unwrap();
+        redis::cmd("FLUSHALL").query_async::<()>(&mut self.conn()).await.unwrap();
     }
 }
 

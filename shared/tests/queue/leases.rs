@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use futures_util::SinkExt;
-use shared::queue::{Ack, Depth, Ticket};
+use shared::queue::{Ack, BackendOptions, Depth, Ticket};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use crate::fixture::{PATIENCE, Server, TestWorker, claim_all, drain, options, re
 #[tokio::test]
 async fn pushing_an_id_again_changes_nothing_while_it_waits() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let due = ticket(Uuid::new_v4());
     let delayed = Ticket { run_at: Some(Utc::now() + TimeDelta::hours(1)), ..ticket(due.tenant) };
     let both = [due.clone(), delayed.clone(), due.clone(), delayed.clone()];
@@ -28,7 +28,7 @@ async fn pushing_an_id_again_changes_nothing_while_it_waits() {
 #[tokio::test]
 async fn a_sink_takes_more_tickets_than_fit_into_one_call() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let mut sink = queue.sink();
     for ticket in tickets(450) {
         sink.feed(ticket.into()).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_sink_takes_more_tickets_than_fit_into_one_call() {
 #[tokio::test]
 async fn a_retry_pushed_before_the_ack_comes_back_at_its_time() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let (started, mut starts) = mpsc::unbounded_channel();
     let first = ticket(Uuid::new_v4());
     let retry_at = Utc::now() + TimeDelta::milliseconds(400);
@@ -67,7 +67,7 @@ async fn a_retry_pushed_before_the_ack_comes_back_at_its_time() {
 #[tokio::test]
 async fn a_released_job_comes_back_after_its_delay() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let (started, mut starts) = mpsc::unbounded_channel();
     let worker = TestWorker::start(&server, &queue, 1, move |_| {
         started.send(Instant::now()).unwrap();
@@ -86,7 +86,7 @@ async fn a_released_job_comes_back_after_its_delay() {
 #[tokio::test]
 async fn a_removed_job_does_not_run_and_a_leased_one_is_left_alone() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let waiting = tickets(3);
     queue.push(&waiting).await.unwrap();
     assert_eq!(queue.remove(&[waiting[1].id, Uuid::now_v7()]).await.unwrap(), 1);
@@ -118,7 +118,7 @@ async fn a_removed_job_does_not_run_and_a_leased_one_is_left_alone() {
 #[tokio::test]
 async fn missing_names_the_jobs_redis_does_not_know() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let mut known = tickets(300);
     for ticket in known.iter_mut().skip(150) {
         ticket.run_at = Some(Utc::now() + TimeDelta::hours(1));
@@ -132,23 +132,18 @@ async fn missing_names_the_jobs_redis_does_not_know() {
 #[tokio::test]
 async fn jobs_of_a_worker_that_vanished_run_elsewhere_when_its_lease_is_over() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let jobs = tickets(3);
     queue.push(&jobs).await.unwrap();
 
     let lease = Duration::from_millis(500);
     let (started, mut starts) = mpsc::unbounded_channel();
     let vanishing = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (queue_there, mut options_there) = vanishing
-        .spawn({
-            let (client, options) = (server.client(), options(&server, 3));
-            async move {
-                (shared::queue::Queue::new(client.get_connection_manager().await.unwrap(), "test", "jobs"), options)
-            }
-        })
-        .await
-        .unwrap();
-    options_there.lease = lease;
+    let options_there = BackendOptions { lease, ..options(&server, 3) };
+    let queue_there = {
+        let _context = vanishing.enter();
+        server.queue()
+    };
     {
         let _context = vanishing.enter();
         TestWorker::with(queue_there.backend(options_there.clone(), claim_all), options_there, move |id: Uuid| {
@@ -177,7 +172,7 @@ async fn jobs_of_a_worker_that_vanished_run_elsewhere_when_its_lease_is_over() {
 #[tokio::test]
 async fn what_the_claim_hook_leaves_out_is_forgotten() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let jobs = tickets(10);
     queue.push(&jobs).await.unwrap();
     let options = options(&server, 10);
@@ -198,7 +193,7 @@ async fn what_the_claim_hook_leaves_out_is_forgotten() {
 #[tokio::test]
 async fn a_claim_hook_that_fails_or_panics_is_tried_again() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let options = options(&server, 4);
     let calls = Arc::new(AtomicUsize::new(0));
     let backend = queue.backend(options.clone(), move |ids| {
@@ -222,7 +217,7 @@ async fn a_claim_hook_that_fails_or_panics_is_tried_again() {
 #[tokio::test]
 async fn a_handler_that_panics_gives_its_job_back_and_harms_nobody() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let jobs = tickets(20);
     let bad = jobs[7].id;
     let (started, mut starts) = mpsc::unbounded_channel();
@@ -244,7 +239,7 @@ async fn a_handler_that_panics_gives_its_job_back_and_harms_nobody() {
 #[tokio::test]
 async fn a_worker_that_stops_lets_handlers_end_and_hands_back_what_it_had_not_started() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let options = options(&server, 2);
     let (claimed, mut claims) = mpsc::unbounded_channel();
     let (handed_back, mut handbacks) = mpsc::unbounded_channel();
@@ -298,7 +293,7 @@ async fn a_worker_that_stops_lets_handlers_end_and_hands_back_what_it_had_not_st
 #[tokio::test]
 async fn handlers_that_are_cut_off_give_their_jobs_back_at_once() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let (started, mut starts) = mpsc::unbounded_channel();
     let worker = TestWorker::start(&server, &queue, 5, move |id| {
         started.send(id).unwrap();

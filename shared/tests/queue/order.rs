@@ -1,9 +1,11 @@
 //! Who comes first.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{TimeDelta, Utc};
-use shared::queue::{Ack, Depth, Priority, Ticket};
+use shared::queue::{Ack, Depth, Priority, Queue, Ticket};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -12,7 +14,7 @@ use crate::fixture::{Server, TestWorker, drain, receive, ticket, tickets};
 #[tokio::test]
 async fn jobs_of_one_tenant_run_in_the_order_they_were_pushed() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let tickets = tickets(500);
     assert_eq!(queue.push(&tickets).await.unwrap(), 500);
     let pushed: Vec<Uuid> = tickets.iter().map(|ticket| ticket.id).collect();
@@ -22,7 +24,7 @@ async fn jobs_of_one_tenant_run_in_the_order_they_were_pushed() {
 #[tokio::test]
 async fn a_flood_of_one_tenant_delays_another_by_at_most_one_job() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let flood = tickets(2_000);
     queue.push(&flood).await.unwrap();
     assert_eq!(drain_some(&server, &queue, 50).await.len(), 50);
@@ -36,7 +38,7 @@ async fn a_flood_of_one_tenant_delays_another_by_at_most_one_job() {
 #[tokio::test]
 async fn tenants_share_by_weight() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let weights = [(Uuid::new_v4(), 10), (Uuid::new_v4(), 3), (Uuid::new_v4(), 1)];
     let mut owner = HashMap::new();
     for (tenant, weight) in weights {
@@ -55,7 +57,7 @@ async fn tenants_share_by_weight() {
 #[tokio::test]
 async fn a_tenant_that_was_idle_gets_no_credit_for_it() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let (busy, late) = (Uuid::new_v4(), Uuid::new_v4());
     queue.push(&(0..400).map(|_| ticket(busy)).collect::<Vec<_>>()).await.unwrap();
     drain_some(&server, &queue, 200).await;
@@ -71,7 +73,7 @@ async fn a_tenant_that_was_idle_gets_no_credit_for_it() {
 #[tokio::test]
 async fn an_earlier_class_goes_first_and_a_later_one_is_not_forgotten() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let tenant = Uuid::new_v4();
     let classes = [Priority::Bulk, Priority::Default, Priority::Interactive];
     let mut class_of = HashMap::new();
@@ -87,7 +89,7 @@ async fn an_earlier_class_goes_first_and_a_later_one_is_not_forgotten() {
 #[tokio::test]
 async fn delayed_jobs_start_at_their_millisecond() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let (started, mut starts) = mpsc::unbounded_channel();
     let worker = TestWorker::start(&server, &queue, 4, move |id| {
         let started = started.clone();
@@ -115,7 +117,7 @@ async fn delayed_jobs_start_at_their_millisecond() {
 #[tokio::test]
 async fn an_earlier_ticket_moves_a_delayed_job_forward_and_a_later_one_does_not_move_it_back() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let later = Ticket { run_at: Some(Utc::now() + TimeDelta::hours(1)), ..ticket(Uuid::new_v4()) };
     let much_later = Ticket { run_at: Some(Utc::now() + TimeDelta::hours(2)), ..later.clone() };
     let now = Ticket { run_at: None, ..later.clone() };
@@ -128,13 +130,13 @@ async fn an_earlier_ticket_moves_a_delayed_job_forward_and_a_later_one_does_not_
 }
 
 /// Lets a worker of one slot run `count` jobs; the one it holds then goes back to the front.
-async fn drain_some(server: &Server, queue: &shared::queue::Queue, count: usize) -> Vec<Uuid> {
+async fn drain_some(server: &Server, queue: &Queue, count: usize) -> Vec<Uuid> {
     let (started, mut order) = mpsc::unbounded_channel();
-    let ran = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let ran = Arc::new(AtomicUsize::new(0));
     let worker = TestWorker::start(server, queue, 1, move |id| {
         let (started, ran) = (started.clone(), ran.clone());
         async move {
-            if ran.fetch_add(1, std::sync::atomic::Ordering::SeqCst) >= count {
+            if ran.fetch_add(1, Ordering::SeqCst) >= count {
                 return Ack::HAND_BACK;
             }
             started.send(id).unwrap();

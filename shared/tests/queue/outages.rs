@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::fixture::{PATIENCE, Server, TestWorker, claim_all, options, receive, tickets};
 
+const LEASE: Duration = Duration::from_secs(15);
+
 /// A worker whose handlers run until they are told to end, and what it started and finished.
 struct Held {
     worker: TestWorker,
@@ -20,12 +22,12 @@ struct Held {
 }
 
 impl Held {
-    fn start(server: &Server, queue: &Queue, slots: usize) -> Self {
+    fn start(server: &Server, queue: &Queue, slots: usize, lease: Duration) -> Self {
         let (start, started) = mpsc::unbounded_channel();
         let (finish, finished) = mpsc::unbounded_channel();
         let (end, ended) = watch::channel(false);
         let mut options = options(server, slots);
-        options.lease = Duration::from_secs(2);
+        options.lease = lease;
         let worker = TestWorker::with(queue.backend(options.clone(), claim_all), options, move |id| {
             let (start, finish, mut ended) = (start.clone(), finish.clone(), ended.clone());
             async move {
@@ -39,7 +41,7 @@ impl Held {
     }
 }
 
-async fn runs(ids: Vec<Uuid>) -> HashMap<Uuid, usize> {
+fn runs(ids: Vec<Uuid>) -> HashMap<Uuid, usize> {
     ids.into_iter().fold(HashMap::new(), |mut runs, id| {
         *runs.entry(id).or_default() += 1;
         runs
@@ -49,10 +51,10 @@ async fn runs(ids: Vec<Uuid>) -> HashMap<Uuid, usize> {
 #[tokio::test]
 async fn handlers_run_once_through_a_restart_that_keeps_the_data() {
     let mut server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let jobs = tickets(40);
     queue.push(&jobs).await.unwrap();
-    let mut held = Held::start(&server, &queue, 20);
+    let mut held = Held::start(&server, &queue, 20, LEASE);
     let mut started = receive(&mut held.started, 20).await;
     server.stop();
     held.end.send(true).unwrap();
@@ -62,18 +64,18 @@ async fn handlers_run_once_through_a_restart_that_keeps_the_data() {
     started.extend(receive(&mut held.started, 20).await);
     finished.extend(receive(&mut held.finished, 20).await);
     held.worker.stop().await;
-    assert_eq!(runs(started).await, jobs.iter().map(|job| (job.id, 1)).collect());
-    assert_eq!(runs(finished).await, jobs.iter().map(|job| (job.id, 1)).collect());
+    assert_eq!(runs(started), jobs.iter().map(|job| (job.id, 1)).collect());
+    assert_eq!(runs(finished), jobs.iter().map(|job| (job.id, 1)).collect());
     assert_eq!(server.keys().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn flushing_everything_stops_no_handler_and_what_is_pushed_again_runs() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let jobs = tickets(60);
     queue.push(&jobs).await.unwrap();
-    let mut held = Held::start(&server, &queue, 20);
+    let mut held = Held::start(&server, &queue, 20, LEASE / 10);
     let running = receive(&mut held.started, 20).await;
     server.flush_all().await;
     assert_eq!(queue.depth().await.unwrap(), Depth::default());
@@ -85,17 +87,17 @@ async fn flushing_everything_stops_no_handler_and_what_is_pushed_again_runs() {
     held.end.send(true).unwrap();
     let finished = receive(&mut held.finished, 60).await;
     held.worker.stop().await;
-    assert_eq!(runs(finished).await, jobs.iter().map(|job| (job.id, 1)).collect());
+    assert_eq!(runs(finished), jobs.iter().map(|job| (job.id, 1)).collect());
     assert_eq!(server.keys().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_redis_that_stands_still_longer_than_the_answers_may_take_ends_nothing() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let jobs = tickets(10);
     queue.push(&jobs).await.unwrap();
-    let mut held = Held::start(&server, &queue, 10);
+    let mut held = Held::start(&server, &queue, 10, LEASE);
     let started = receive(&mut held.started, 10).await;
     server.pause();
     held.end.send(true).unwrap();
@@ -104,15 +106,15 @@ async fn a_redis_that_stands_still_longer_than_the_answers_may_take_ends_nothing
     assert!(queue.depth().await.is_err());
     server.unpause();
     held.worker.stop().await;
-    assert_eq!(runs(started).await, jobs.iter().map(|job| (job.id, 1)).collect());
-    assert_eq!(runs(finished).await, jobs.iter().map(|job| (job.id, 1)).collect());
+    assert_eq!(runs(started), jobs.iter().map(|job| (job.id, 1)).collect());
+    assert_eq!(runs(finished), jobs.iter().map(|job| (job.id, 1)).collect());
     until_empty(&server).await;
 }
 
 #[tokio::test]
 async fn an_idle_worker_hears_of_a_push_right_after_a_restart() {
     let mut server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let (started, mut starts) = mpsc::unbounded_channel();
     let worker = TestWorker::start(&server, &queue, 2, move |id| {
         started.send(id).unwrap();

@@ -34,7 +34,7 @@ return ''";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_pushes_acks_releases_and_removals_keep_the_queue_consistent_and_lose_nothing() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     // How often each job still wants to be released before it is done.
     let wishes: Arc<Mutex<HashMap<Uuid, u32>>> = Arc::default();
     let done: Arc<Mutex<HashMap<Uuid, u32>>> = Arc::default();
@@ -68,7 +68,7 @@ async fn random_pushes_acks_releases_and_removals_keep_the_queue_consistent_and_
         .collect();
 
     let consistent = Script::new(CONSISTENT);
-    let mut conn = server.conn().await;
+    let mut conn = server.conn();
     let tenants: Vec<(Uuid, u16)> = (1..=9).map(|n| (Uuid::new_v4(), n)).collect();
     let (mut pushed, mut removed) = (Vec::new(), 0);
     for _ in 0..150 {
@@ -104,7 +104,7 @@ async fn random_pushes_acks_releases_and_removals_keep_the_queue_consistent_and_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_jobs_in_one_burst_drain_and_leave_the_memory_as_it_was() {
     let server = Server::start().await;
-    let queue = server.queue().await;
+    let queue = server.queue();
     let handler = |_| async { Ack::Done };
     let workers = [(); 2].map(|()| TestWorker::start(&server, &queue, 50, handler));
     queue.push(&tickets(500)).await.unwrap();
@@ -145,6 +145,6 @@ async fn until_drained(queue: &shared::queue::Queue) {
 }
 
 async fn used_memory(server: &Server) -> u64 {
-    let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut server.conn().await).await.unwrap();
+    let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut server.conn()).await.unwrap();
     info.get("used_memory").unwrap()
 }
