@@ -3,6 +3,7 @@
 
 mod alias;
 pub mod auth;
+pub mod cli;
 pub mod config;
 mod docs;
 mod edge;
@@ -29,5 +30,5 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// If it cannot start, or the server fails.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
-    Server::bind(config, shutdown)?.run().await
+    Server::bind(config).await?.run(shutdown).await
 }

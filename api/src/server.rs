@@ -22,7 +22,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     time::Duration,
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use utoipa_actix_web::AppExt;
 
@@ -44,11 +47,11 @@ impl Server {
     ///
     /// # Errors
     /// If the address is taken or a setting cannot be used. Postgres, Redis and the store may be away.
-    pub fn bind(config: Config, shutdown: CancellationToken) -> Result<Self> {
+    pub async fn bind(config: Config) -> Result<Self> {
         let listener = TcpListener::bind(config.bind).with_context(|| format!("cannot listen on {}", config.bind))?;
         let address = listener.local_addr()?;
         let (threads, grace) = (config.threads, config.shutdown_grace);
-        let state = web::Data::new(State::new(config, shutdown)?);
+        let state = web::Data::new(spawn_blocking(move || State::new(config)).await??);
         let document = routes::document();
         let allowed = web::Data::new(Allowed::new(&document));
         let documents = web::Data::new(Documents::new(&document)?);
@@ -84,11 +87,11 @@ impl Server {
         self.address
     }
 
-    /// Answers requests until the token given to [`Server::bind`] is cancelled, then finishes those in work.
+    /// Answers requests until `shutdown` is cancelled, then finishes those in work.
     ///
     /// # Errors
     /// If the server stops for another reason.
-    pub async fn run(self) -> Result<()> {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let Self { address, server, state } = self;
         let handle = server.handle();
         let mut background = JoinSet::new();
@@ -96,7 +99,10 @@ impl Server {
         background.spawn(fold_metrics(state.clone()));
         let stopping = state.clone();
         background.spawn(async move {
-            stopping.shutdown.cancelled().await;
+            tokio::select! {
+                () = shutdown.cancelled() => stopping.shutdown.cancel(),
+                () = stopping.shutdown.cancelled() => {}
+            }
             stopping.drain();
             let grace = stopping.config.shutdown_grace;
             let ended = async {

@@ -55,14 +55,14 @@ pub struct State {
 
 impl State {
     /// Prepares everything; nothing is connected yet, so that the API starts while Redis or the store are away.
-    pub(crate) fn new(config: Config, shutdown: CancellationToken) -> Result<Self> {
+    pub(crate) fn new(config: Config) -> Result<Self> {
         let redis = config.redis.connect().context("REDIS_URL")?;
         let queues = Kind::queues();
         Ok(Self {
             pool: db::pool(&config.postgres)?,
             storage: Storage::new(&config.objects),
             live: Hub::new(config.redis.client().context("REDIS_URL")?),
-            shutdown,
+            shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
             metrics: telemetry::init_metrics()?,
             keys: Keys::new(&config),
