@@ -23,20 +23,53 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// A server of the test's own; it may be stopped, started again with its data, paused and emptied.
 pub(crate) struct Server {
     port: u16,
+    cluster: &'static str,
     data: TempDir,
     process: Option<Child>,
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { port, data: tempfile::tempdir().unwrap(), process: None };
+        Self::with("no").await
+    }
+
+    /// One server that owns all slots: it refuses a script whose keys lie in several of them.
+    pub(crate) async fn start_cluster() -> Self {
+        let server = Self::with("yes").await;
+        let slots: Vec<u16> = (0..16_384).collect();
+        let mut conn = server.conn();
+        redis::cmd("CLUSTER").arg("ADDSLOTS").arg(slots).query_async::<()>(&mut conn).await.unwrap();
+        let mut looks = interval(Duration::from_millis(10));
+        let ready = async {
+            loop {
+                let info: redis::InfoDict =
+                    redis::cmd("CLUSTER").arg("INFO").query_async(&mut server.conn()).await.unwrap();
+                if info.get::<String>("cluster_state").is_some_and(|state| state == "ok") {
+                    return;
+                }
+                looks.tick().await;
+            }
+        };
+        timeout(PATIENCE, ready).await.unwrap();
+        server
+    }
+
+    async fn with(cluster: &'static str) -> Self {
+        // The cluster's own port lies 10,000 higher and must exist.
+        let port = loop {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            if port < 55_000 {
+                break port;
+            }
+        };
+        let mut server = Self { port, cluster, data: tempfile::tempdir().unwrap(), process: None };
         server.start_again().await;
         server
     }
 
     pub(crate) async fn start_again(&mut self) {
         let process = Command::new("redis-server")
+            .args(["--cluster-enabled", self.cluster])
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--port", &self.port.to_string()])
             .arg("--dir")
             .arg(self.data.path())

@@ -8,10 +8,10 @@ use chrono::{TimeDelta, Utc};
 use futures_util::SinkExt;
 use shared::queue::{Ack, BackendOptions, Depth, Ticket};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::fixture::{PATIENCE, Server, TestWorker, claim_all, drain, options, receive, ticket, tickets};
+use crate::fixture::{Server, TestWorker, claim_all, drain, options, receive, ticket, tickets};
 
 #[tokio::test]
 async fn pushing_an_id_again_changes_nothing_while_it_waits() {
@@ -234,75 +234,4 @@ async fn a_handler_that_panics_gives_its_job_back_and_harms_nobody() {
     assert_eq!(receive(&mut starts, 20).await.last(), Some(&bad));
     worker.stop().await;
     assert_eq!(server.keys().await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_worker_that_stops_lets_handlers_end_and_hands_back_what_it_had_not_started() {
-    let server = Server::start().await;
-    let queue = server.queue();
-    let options = options(&server, 2);
-    let (claimed, mut claims) = mpsc::unbounded_channel();
-    let (handed_back, mut handbacks) = mpsc::unbounded_channel();
-    let go_on = Arc::new(Notify::new());
-    // The second batch is in the claim hook when the worker is told to stop.
-    let backend = queue
-        .backend(options.clone(), {
-            let (go_on, calls) = (go_on.clone(), Arc::new(AtomicUsize::new(0)));
-            move |ids| {
-                let (go_on, claimed, call) = (go_on.clone(), claimed.clone(), calls.fetch_add(1, Ordering::SeqCst));
-                async move {
-                    claimed.send(ids.len()).unwrap();
-                    if call > 0 {
-                        go_on.notified().await;
-                    }
-                    claim_all(ids).await
-                }
-            }
-        })
-        .hand_back(move |rows| {
-            let handed_back = handed_back.clone();
-            async move { handed_back.send(rows).unwrap() }
-        });
-    let (finish, stop) = (Arc::new(Notify::new()), options.stop.clone());
-    let worker = TestWorker::with(backend, options, {
-        let finish = finish.clone();
-        move |_: Uuid| {
-            let finish = finish.clone();
-            async move {
-                finish.notified().await;
-                Ack::Done
-            }
-        }
-    });
-    queue.push(&tickets(1)).await.unwrap();
-    assert_eq!(receive(&mut claims, 1).await, [1]);
-    let unstarted = tickets(1);
-    queue.push(&unstarted).await.unwrap();
-    assert_eq!(receive(&mut claims, 1).await, [1]);
-
-    stop.cancel();
-    go_on.notify_one();
-    let rows = receive(&mut handbacks, 1).await.remove(0);
-    assert_eq!(rows, [(unstarted[0].id, unstarted[0].id)]);
-    finish.notify_one();
-    worker.stop().await;
-    assert_eq!(queue.depth().await.unwrap(), Depth { ready: 1, delayed: 0, leased: 0 });
-    assert_eq!(queue.position(unstarted[0].id).await.unwrap(), Some(0));
-}
-
-#[tokio::test]
-async fn handlers_that_are_cut_off_give_their_jobs_back_at_once() {
-    let server = Server::start().await;
-    let queue = server.queue();
-    let (started, mut starts) = mpsc::unbounded_channel();
-    let worker = TestWorker::start(&server, &queue, 5, move |id| {
-        started.send(id).unwrap();
-        std::future::pending()
-    });
-    queue.push(&tickets(5)).await.unwrap();
-    receive(&mut starts, 5).await;
-    worker.ended.abort();
-    worker.tasks.close();
-    timeout(PATIENCE, worker.tasks.wait()).await.unwrap();
-    assert_eq!(queue.depth().await.unwrap(), Depth { ready: 5, delayed: 0, leased: 0 });
 }

@@ -5,4 +5,5 @@ mod fixture;
 mod leases;
 mod order;
 mod outages;
+mod shutdown;
 mod stress;

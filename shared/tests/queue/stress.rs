@@ -11,7 +11,7 @@ use shared::queue::{Ack, Priority, Ticket};
 use tokio::time::{interval, timeout};
 use uuid::Uuid;
 
-use crate::fixture::{PATIENCE, Server, TestWorker, ticket, tickets};
+use crate::fixture::{PATIENCE, Server, TestWorker, drain, ticket, tickets};
 
 /// Every job in exactly one of the three sets and known in `jobs`; every lease with an owner; nothing else anywhere.
 const CONSISTENT: &str = "
@@ -120,6 +120,19 @@ async fn twenty_thousand_jobs_in_one_burst_drain_and_leave_the_memory_as_it_was(
     for worker in workers {
         worker.stop().await;
     }
+    assert_eq!(server.keys().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_script_runs_on_a_server_of_a_cluster() {
+    let server = Server::start_cluster().await;
+    let queue = server.queue();
+    let mut jobs = tickets(20);
+    jobs[3].run_at = Some(Utc::now() + TimeDelta::hours(1));
+    assert_eq!(queue.push(&jobs).await.unwrap(), 20);
+    assert_eq!(queue.remove(&[jobs[3].id, jobs[4].id]).await.unwrap(), 2);
+    assert_eq!(queue.missing(&[jobs[3].id, jobs[5].id]).await.unwrap(), [jobs[3].id]);
+    drain(&server, &queue, 18).await;
     assert_eq!(server.keys().await, Vec::<String>::new());
 }
 
