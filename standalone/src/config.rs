@@ -1,6 +1,9 @@
 //! What this program takes from its surroundings, read once.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use url::Url;
@@ -17,6 +20,10 @@ pub struct Surroundings {
     pub package_index: Url,
     /// `ORT_DYLIB_PATH`, the ONNX Runtime library to use before all others.
     pub onnxruntime: Option<PathBuf>,
+    /// `ATELIER_S3_ACCESS_KEY` and `ATELIER_S3_SECRET_KEY`, if both are set.
+    pub s3_keys: Option<(String, String)>,
+    /// The names of all variables that are set and not empty.
+    pub names: BTreeSet<String>,
 }
 
 impl Surroundings {
@@ -27,12 +34,21 @@ impl Surroundings {
     #[expect(clippy::disallowed_methods, reason = "these are the machine's variables, read here and nowhere else")]
     pub fn from_env() -> anyhow::Result<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let index = std::env::var("PIP_INDEX_URL").unwrap_or_default();
+        let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let names = std::env::vars_os().filter(|(_, value)| !value.is_empty());
         Ok(Self {
             path: std::env::split_paths(&path).collect(),
-            package_index: package_index(&index)?,
-            onnxruntime: std::env::var_os("ORT_DYLIB_PATH").filter(|file| !file.is_empty()).map(PathBuf::from),
+            package_index: package_index(&text("PIP_INDEX_URL").unwrap_or_default())?,
+            onnxruntime: text("ORT_DYLIB_PATH").map(PathBuf::from),
+            s3_keys: text("ATELIER_S3_ACCESS_KEY").zip(text("ATELIER_S3_SECRET_KEY")),
+            names: names.filter_map(|(name, _)| name.into_string().ok()).collect(),
         })
+    }
+
+    /// Whether the person who started this program has set the variable.
+    #[must_use]
+    pub fn sets(&self, name: &str) -> bool {
+        self.names.contains(name)
     }
 }
 
@@ -59,6 +75,15 @@ pub fn default_data() -> PathBuf {
 #[must_use]
 pub fn tools_folder(data: &Path) -> PathBuf {
     source_tree().map_or_else(|| data.to_owned(), |root| root.join(".atelier")).join("tools")
+}
+
+/// The folder with the models: that of the source tree, else beside this program, else in the current folder.
+#[must_use]
+pub fn models_folder() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("models")));
+    let tree = source_tree().map(|root| root.join("models"));
+    let found = [tree, beside].into_iter().flatten().find(|folder| folder.is_dir());
+    found.unwrap_or_else(|| PathBuf::from("models"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //!
 //! The servers it starts are a library of their own ([`services`]), which the tests use too.
 
+pub mod cli;
 pub mod config;
 pub mod services;
 pub mod terminal;
+mod tour;
+mod up;

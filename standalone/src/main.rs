@@ -1,2 +1,7 @@
 //! The `atelier` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    standalone::cli::main()
+}

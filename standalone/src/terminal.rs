@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The terminal, or silence.
@@ -45,6 +46,15 @@ impl Terminal {
         }
     }
 
+    /// Writes a line to standard error, above the bars.
+    pub fn complain(&self, line: impl Display) {
+        if self.speaks {
+            self.bars.suspend(|| {
+                let _ = writeln!(io::stderr(), "{line}");
+            });
+        }
+    }
+
     /// A bar that counts bytes.
     #[must_use]
     pub fn download_bar(&self, name: &str, bytes: u64) -> ProgressBar {
@@ -67,4 +77,12 @@ impl Terminal {
         bar.set_prefix(name.to_owned());
         bar
     }
+}
+
+/// An empty table, to be filled and said; as wide as the terminal.
+#[must_use]
+pub fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table
 }

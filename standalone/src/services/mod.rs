@@ -22,3 +22,24 @@ pub use postgres::{Durability, Postgres};
 pub use redis::Redis;
 pub use s3::S3;
 pub use toolbox::{PostgresBinaries, RedisBinary, Source, Toolbox};
+
+/// Something that runs as a child process and can be started again: what a supervisor watches.
+pub trait Service: Send {
+    /// What people call it.
+    fn name(&self) -> &str;
+
+    /// Whether its process is there.
+    fn is_running(&mut self) -> bool;
+
+    /// Starts it again, where and with what it ran before. Blocks until it is usable.
+    ///
+    /// # Errors
+    /// When it does not start.
+    fn start_again(&mut self) -> anyhow::Result<()>;
+
+    /// Stops it in good order. Blocks until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be stopped.
+    fn stop(&mut self) -> anyhow::Result<()>;
+}

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use guard::{Ending, Guarded, Identity, Signal};
 
 use super::{
-    PostgresBinaries, logs, ports,
+    PostgresBinaries, Service, logs, ports,
     ready::{self, Failure},
     secret,
 };
@@ -277,6 +277,24 @@ impl Postgres {
         }
         command.env("TZ", "UTC").env("LC_ALL", "C");
         command
+    }
+}
+
+impl Service for Postgres {
+    fn name(&self) -> &str {
+        "PostgreSQL"
+    }
+
+    fn is_running(&mut self) -> bool {
+        Self::is_running(self)
+    }
+
+    fn start_again(&mut self) -> anyhow::Result<()> {
+        Self::start_again(self)
+    }
+
+    fn stop(&mut self) -> anyhow::Result<()> {
+        Self::stop(self)
     }
 }
 

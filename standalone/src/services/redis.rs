@@ -5,14 +5,15 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use guard::{Ending, Guarded, Identity, Signal};
 
 use super::{
-    RedisBinary, logs, ports,
+    RedisBinary, Service, logs, ports,
     ready::{self, Failure},
     secret,
 };
@@ -49,6 +50,7 @@ impl Redis {
             port: ports::free(preferred)?,
             process: None,
         };
+        server.await_predecessor()?;
         for _ in 0..ATTEMPTS {
             match server.launch() {
                 Ok(()) => return Ok(server),
@@ -136,6 +138,24 @@ impl Redis {
         }
     }
 
+    /// After a `kill -9` of the parent the last server may still be writing its file: waits for it. It changes its command
+    /// line, so its working folder tells whether the process is ours.
+    fn await_predecessor(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + ENDING.grace;
+        let note = std::fs::read_to_string(self.folder.join("pid")).unwrap_or_default();
+        let Ok(process) = note.trim().parse::<u32>() else {
+            return Ok(()); // the first start
+        };
+        let ours = self.folder.canonicalize()?;
+        while std::fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|folder| folder == ours) {
+            if Instant::now() > end {
+                bail!("another {} (process {process}) is using {}; stop it first", self.binary.flavour, ours.display());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     fn launch(&mut self) -> Result<(), Failure> {
         let start = logs::length(&self.log());
         let mut process = self.spawn().map_err(Failure::Other)?;
@@ -166,8 +186,28 @@ impl Redis {
             .stdin(Stdio::null())
             .stderr(log.try_clone()?)
             .stdout(log);
-        guard::spawn(command, ENDING, Identity::Same)
-            .with_context(|| format!("cannot start {}", self.binary.program.display()))
+        let process = guard::spawn(command, ENDING, Identity::Same)
+            .with_context(|| format!("cannot start {}", self.binary.program.display()))?;
+        std::fs::write(self.folder.join("pid"), process.id().to_string())?;
+        Ok(process)
+    }
+}
+
+impl Service for Redis {
+    fn name(&self) -> &str {
+        &self.binary.flavour
+    }
+
+    fn is_running(&mut self) -> bool {
+        Self::is_running(self)
+    }
+
+    fn start_again(&mut self) -> anyhow::Result<()> {
+        Self::start_again(self)
+    }
+
+    fn stop(&mut self) -> anyhow::Result<()> {
+        Self::stop(self)
     }
 }
 

@@ -271,6 +271,8 @@ mod tests {
             path: Vec::new(),
             package_index: url::Url::parse("http://127.0.0.1:9/simple/").unwrap(),
             onnxruntime: Some(PathBuf::from("/no/such/library")),
+            s3_keys: None,
+            names: Default::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let toolbox = Toolbox::new(Source::Local, folder.path(), surroundings, Terminal::quiet());
