@@ -4,20 +4,18 @@
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use diesel::{
-    QueryableByName,
+    QueryResult, QueryableByName,
     sql_types::{BigInt, Text, Uuid as SqlUuid},
 };
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use harness::{Process, Tenant, World, eventually};
 use shared::{
     config::{ObjectStore, Reader},
     kind::{Payload, Probe},
-    models::{JobStatus, NewJob},
+    models::{Job, JobStatus, NewJob},
     storage::Storage,
 };
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How soon another scheduler has to lead.
@@ -35,6 +33,18 @@ fn new_jobs(tenant: &Tenant, count: usize) -> Vec<NewJob> {
     (0..count).map(|_| NewJob::new(tenant.user, tenant.organization, tenant.weight, PROBE)).collect()
 }
 
+/// Accepts jobs without telling Redis.
+async fn insert(world: &World, jobs: &[NewJob]) {
+    let mut conn = world.conn().await;
+    let inserted = conn.transaction(async |conn| {
+        for job in jobs {
+            Job::insert(conn, job).await?;
+        }
+        QueryResult::Ok(())
+    });
+    inserted.await.unwrap();
+}
+
 async fn sql(world: &World, statements: &str) {
     world.conn().await.batch_execute(statements).await.unwrap();
 }
@@ -42,14 +52,6 @@ async fn sql(world: &World, statements: &str) {
 async fn count(world: &World, from: &str) -> i64 {
     let query = diesel::sql_query(format!("SELECT count(*) AS n FROM {from}"));
     query.get_result::<Count>(&mut world.conn().await).await.unwrap().n
-}
-
-/// A scheduler inside this process, with changed settings; dropping it stops it.
-fn scheduler(world: &World, changes: &[(&str, &str)]) -> JoinSet<anyhow::Result<()>> {
-    let config = scheduler::Config::read(Reader::new(world.settings(changes))).unwrap();
-    let mut running = JoinSet::new();
-    running.spawn(scheduler::run(config, CancellationToken::new()));
-    running
 }
 
 async fn wait_for_ready(world: &World, jobs: u64) {
@@ -69,11 +71,11 @@ async fn discard_jobs(world: &World) {
 async fn jobs_whose_push_was_lost_reach_redis() {
     let world = World::new().await;
     let tenant = world.tenant(1).await;
-    let _scheduler = scheduler(&world, &[("ATELIER_REQUEUE_EVERY", "1")]);
-    world.insert(&new_jobs(&tenant, 20)).await;
+    let _scheduler = world.scheduler_with(&[("ATELIER_REQUEUE_EVERY", "1")]).await;
+    insert(&world, &new_jobs(&tenant, 20)).await;
     wait_for_ready(&world, 20).await;
     // by now the canary sings, so this one is found by a walk
-    world.insert(&new_jobs(&tenant, 1)).await;
+    insert(&world, &new_jobs(&tenant, 1)).await;
     wait_for_ready(&world, 21).await;
     discard_jobs(&world).await;
 }
@@ -85,8 +87,8 @@ async fn jobs_due_soon_wait_in_redis_until_then_and_later_ones_in_postgres() {
     let mut jobs = new_jobs(&tenant, 2);
     jobs[0].run_at = Utc::now() + TimeDelta::seconds(50);
     jobs[1].run_at = Utc::now() + TimeDelta::hours(1);
-    world.insert(&jobs).await;
-    let _scheduler = scheduler(&world, &[]);
+    insert(&world, &jobs).await;
+    let _scheduler = world.scheduler().await;
     eventually("the first to be delayed", async || {
         let depth = world.queue("probes").depth().await.ok()?;
         (depth.delayed == 1 && depth.ready == 0).then_some(())
@@ -100,8 +102,8 @@ async fn jobs_due_soon_wait_in_redis_until_then_and_later_ones_in_postgres() {
 async fn an_emptied_redis_is_told_of_every_waiting_job_again() {
     let world = World::with_own_redis().await;
     let tenant = world.tenant(1).await;
-    let _scheduler = scheduler(&world, &[]);
-    world.insert(&new_jobs(&tenant, 2_500)).await;
+    let _scheduler = world.scheduler().await;
+    insert(&world, &new_jobs(&tenant, 2_500)).await;
     wait_for_ready(&world, 2_500).await;
     redis::cmd("FLUSHALL").exec_async(&mut world.redis.clone()).await.unwrap();
     wait_for_ready(&world, 2_500).await;
@@ -114,7 +116,7 @@ async fn a_job_of_a_silent_worker_waits_again_or_fails_when_its_attempts_are_use
     let tenant = world.tenant(1).await;
     let mut jobs = new_jobs(&tenant, 3);
     jobs[1].max_attempts = 1;
-    world.insert(&jobs).await;
+    insert(&world, &jobs).await;
     let [again, over, alive] = [jobs[0].id, jobs[1].id, jobs[2].id];
     sql(
         &world,
@@ -124,7 +126,7 @@ async fn a_job_of_a_silent_worker_waits_again_or_fails_when_its_attempts_are_use
         ),
     )
     .await;
-    let _scheduler = scheduler(&world, &[]);
+    let _scheduler = world.scheduler().await;
     let rescued = world.wait_for_status(again, JobStatus::Queued).await;
     assert_eq!((rescued.attempt, rescued.crashes, rescued.worker), (1, 1, None));
     wait_for_ready(&world, 1).await;
@@ -140,7 +142,7 @@ async fn what_is_too_old_goes_and_the_rest_stays() {
     let world = World::new().await;
     let tenant = world.tenant(1).await;
     let jobs = new_jobs(&tenant, 3);
-    world.insert(&jobs).await;
+    insert(&world, &jobs).await;
     let user = tenant.user;
     sql(
         &world,
@@ -163,7 +165,7 @@ async fn what_is_too_old_goes_and_the_rest_stays() {
         ),
     )
     .await;
-    let _scheduler = scheduler(&world, &[]);
+    let _scheduler = world.scheduler().await;
     eventually("the old rows to go", async || {
         let left =
             (count(&world, "jobs").await, count(&world, "login_sessions").await, count(&world, "refresh_tokens").await);
@@ -205,7 +207,7 @@ async fn an_upload_that_was_never_confirmed_goes_with_its_bytes() {
         .await
         .unwrap();
     }
-    let _scheduler = scheduler(&world, &[("ATELIER_OBJECTS_EVERY", "1")]);
+    let _scheduler = world.scheduler_with(&[("ATELIER_OBJECTS_EVERY", "1")]).await;
     eventually("the bytes to go", async || store.head(&abandoned).await.unwrap().is_none().then_some(())).await;
     eventually("the note to go", async || (count(&world, "object_deletions").await == 0).then_some(())).await;
     assert_eq!(count(&world, "product_images").await, 1);

@@ -44,7 +44,7 @@ impl Objects {
                     self.after = last;
                 }
                 self.size = (self.size / 10).max(1);
-                return Err(error);
+                return Err(error.context("objects could not be deleted"));
             }
             deleted += forget(context, &keys).await?;
             self.after = last;

@@ -133,7 +133,7 @@ impl Canary {
     async fn look(context: &Context) -> Result<Self> {
         let mut redis = context.redis.clone();
         let key = format!("{}:canary", context.config.redis.prefix);
-        let run_id = queue::run_id(&mut redis).await?;
+        let run_id = queue::run_id(&mut redis).await.context("Redis cannot be reached")?;
         let found = redis::cmd("GET").arg(&key).query_async(&mut redis).await?;
         Ok(Self { redis, key, run_id, found })
     }
