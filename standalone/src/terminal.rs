@@ -82,7 +82,11 @@ impl Terminal {
 /// An empty table, to be filled and said; as wide as the terminal.
 #[must_use]
 pub fn table() -> Table {
+    const WIDTH: u16 = 100; // where the terminal does not tell its own
     let mut table = Table::new();
+    if !table.is_tty() {
+        table.set_width(WIDTH);
+    }
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table
 }

@@ -10,6 +10,10 @@ use std::{
 };
 
 use guard::Identity;
+use shared::{
+    config::{ObjectStore, Secret},
+    storage::Storage,
+};
 use standalone::{
     config::{self, Surroundings},
     services::{Durability, MailSink, Postgres, Redis, S3, Source, Toolbox, ports},
@@ -182,6 +186,31 @@ async fn the_store_answers_browsers_and_refuses_strangers() {
     assert_eq!(preflight.headers()["access-control-allow-headers"], "content-type");
     let stranger = client.put(&object).body("x").send().await.unwrap();
     assert_eq!(stranger.status(), 403);
+}
+
+#[tokio::test]
+async fn the_store_takes_keys_of_any_length_and_gives_them_back_by_name() {
+    let _ = rustls::crypto::ring::default_provider().install_default(); // another test may have done it
+    let folder = tempfile::tempdir().unwrap();
+    let store = S3::start(folder.path(), ports::listen(None).unwrap(), "bucket", "key", "secret").unwrap();
+    let storage = Storage::new(&ObjectStore {
+        endpoint: store.endpoint(),
+        public_endpoint: store.endpoint(),
+        bucket: "bucket".to_owned(),
+        region: "us-east-1".to_owned(),
+        access_key: Secret::new("key"),
+        secret_key: Secret::new("secret"),
+    });
+    storage.ensure_bucket().await.unwrap();
+    for length in [5, 150, 500] {
+        let key = format!("products/{}.jpg", "x".repeat(length));
+        storage.put(&key, vec![7; 3].into(), "image/jpeg").await.unwrap();
+        let found = storage.head(&key).await.unwrap().unwrap();
+        assert_eq!((found.size, found.content_type.as_deref()), (3, Some("image/jpeg")));
+        assert_eq!(storage.get(&key, 100).await.unwrap().unwrap(), vec![7; 3]);
+        storage.delete(std::slice::from_ref(&key)).await.unwrap();
+        assert!(storage.head(&key).await.unwrap().is_none());
+    }
 }
 
 #[test]

@@ -38,11 +38,12 @@ struct Confirmed {
     job_id: Uuid,
 }
 
-/// Runs the tour against the API at `base`. The demo user's password is kept in the data folder.
+/// Runs the tour against the API at `base`. The demo user's password is kept in the data folder. Returns how to go on by
+/// hand.
 ///
 /// # Errors
 /// At the first step that does not work; the error says which.
-pub(crate) async fn run(base: &str, data: &Path, terminal: &Terminal) -> anyhow::Result<()> {
+pub(crate) async fn run(base: &str, data: &Path, terminal: &Terminal) -> anyhow::Result<String> {
     let begun = Instant::now();
     terminal.say("Welcome tour");
     let (client, login) = account::enter(Client::new(base)?, data, terminal).await?;
@@ -66,8 +67,8 @@ pub(crate) async fn run(base: &str, data: &Path, terminal: &Terminal) -> anyhow:
     let seconds = begun.elapsed().as_secs_f64();
     terminal.say(format_args!("  the analysis, from GET /api/v1{path}, {seconds:.1} s after the start of the tour:\n"));
     terminal.say(report::table(&analysis)?);
-    terminal.say(format_args!("\n{}\n", report::next_steps(base, &login)));
-    Ok(())
+    terminal.say("");
+    Ok(report::next_steps(base, &login))
 }
 
 async fn upload(client: &Client, product: Uuid) -> anyhow::Result<Upload> {

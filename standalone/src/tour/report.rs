@@ -96,7 +96,7 @@ fn percent(share: f64) -> String {
 pub(super) fn next_steps(base: &str, login: &Login) -> String {
     let Login { email, password } = login;
     format!(
-        "Try it yourself (the same user works in {base}/docs):\n\
+        "\nTry it yourself (the same user works in {base}/docs):\n\
          \n  TOKEN=$(curl -s {base}/api/v1/auth/login -H 'content-type: application/json' \\\
          \n    -d '{{\"email\":\"{email}\",\"password\":\"{password}\"}}' | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')\
          \n  curl -s {base}/api/v1/products -H \"authorization: Bearer $TOKEN\""

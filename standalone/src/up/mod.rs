@@ -161,16 +161,20 @@ async fn serve(
     terminal.say(format_args!("  ready after {:.1} s\n", begun.elapsed().as_secs_f64()));
 
     let tour = match arguments.no_tour {
-        true => Ok(()),
+        true => Ok(String::new()),
         false => tour::run(&base, data.path(), terminal).await,
     };
     if arguments.once {
-        return tour.with_context(|| format!("the tour failed; the logs are in {}", data.logs().display()));
-    }
-    if let Err(error) = tour {
-        terminal.complain(format_args!("the tour failed: {error:#}\nthe logs are in {}\n", data.logs().display()));
+        tour.with_context(|| format!("the tour failed; the logs are in {}", data.logs().display()))?;
+        return Ok(());
     }
     terminal.say(servers.overview(&base, data));
+    match tour {
+        Ok(next_steps) => terminal.say(next_steps),
+        Err(error) => {
+            terminal.complain(format_args!("the tour failed: {error:#}\nthe logs are in {}", data.logs().display()));
+        }
+    }
     terminal.say("\nServing until Ctrl-C.");
     supervisor.forever().await
 }

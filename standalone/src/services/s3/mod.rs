@@ -1,5 +1,7 @@
 //! An S3 store inside this process: files below a folder, real signatures, and what browsers need for uploads (CORS).
 
+mod files;
+
 use std::{
     convert::Infallible,
     net::{SocketAddr, TcpListener},
@@ -18,6 +20,7 @@ use s3s::{
 };
 use tokio::runtime::{Builder, Runtime};
 
+use self::files::Files;
 use super::http;
 
 const THREADS: usize = 2;
@@ -47,7 +50,7 @@ impl S3 {
         std::fs::create_dir_all(folder.join(bucket)).with_context(|| format!("cannot make {}", folder.display()))?;
         let files = s3s_fs::FileSystem::new(folder)
             .map_err(|error| anyhow::anyhow!("cannot serve {}: {error:?}", folder.display()))?;
-        let mut builder = S3ServiceBuilder::new(files);
+        let mut builder = S3ServiceBuilder::new(Files::new(files));
         builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
         let service = builder.build();
 
