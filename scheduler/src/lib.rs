@@ -20,8 +20,8 @@ use serde_json::json;
 use shared::{
     db,
     models::Waiting,
-    queue::{Queue, QueueError},
     monitoring,
+    queue::{Queue, QueueError},
     storage::Storage,
 };
 use std::{
