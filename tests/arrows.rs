@@ -29,7 +29,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("ort", &["worker"]),
     ("image", &["worker"]),
     ("fast_image_resize", &["worker"]),
-    ("apalis*", &["shared", "worker"]),
+    ("apalis*", &["shared", "tests", "worker"]),
     ("aws-*", &["shared"]),
     ("diesel_migrations", &["shared"]),
     ("s3s*", &["standalone"]),
