@@ -3,7 +3,10 @@
 
 use harness::{Answer, Member, World, eventually, project_root};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use uuid::Uuid;
 
 const STEPS: [&str; 5] = ["preprocess", "classify", "extract_attributes", "detect_defects", "describe"];
@@ -22,6 +25,17 @@ async fn ended(member: &Member, job: &str) -> Value {
 
 fn step<'a>(job: &'a Value, name: &str) -> &'a Value {
     job["steps"].as_array().unwrap().iter().find(|step| step["step_name"] == name).unwrap()
+}
+
+/// Uploaded images whose analysis was cancelled before it began.
+async fn cancelled_images(member: &Member, product: &str, count: usize) -> Vec<String> {
+    let mut images = Vec::new();
+    for _ in 0..count {
+        let (image, job) = member.analysed_image(product, &photo("rocket.jpg"), "image/jpeg").await;
+        member.client.post(&format!("/jobs/{job}/cancel"), json!({})).await.expect(200);
+        images.push(image);
+    }
+    images
 }
 
 fn details(answer: &Answer) -> Vec<&str> {
@@ -58,7 +72,7 @@ async fn a_photo_is_analysed_in_five_steps_and_the_product_shows_it() {
         let step = step(&done, name);
         assert_eq!(step["status"], "completed", "{step}");
         assert!(step["duration_ms"].as_i64().unwrap() >= 0 && step["started_at"].is_string());
-        assert!(step["result_data"].as_object().unwrap().len() > 0, "{step}");
+        assert!(!step["result_data"].as_object().unwrap().is_empty(), "{step}");
         assert_eq!(step["id"], self::step(&waiting, name)["id"], "a step keeps its id");
     }
     assert_eq!(member.client.post(&format!("/jobs/{job}/cancel"), json!({})).await.error(409), "CONFLICT");
@@ -279,4 +293,68 @@ async fn jobs_and_the_dashboard_are_listed_in_the_words_of_clients() {
         json!([{ "category": "uncategorized", "count": 2 }])
     );
     member.client.delete(&format!("/batch/{second}")).await.expect(204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_batch_stops_soon_after_it_is_cancelled() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let product = member.product("Mug").await;
+    let images = cancelled_images(&member, &product, 12).await;
+    let batch = member.client.post("/batch", json!({ "product_id": product, "image_ids": images })).await.expect(201);
+    let path = format!("/batch/{}", batch["id"].as_str().unwrap());
+    let worker = world.worker(&["images"]).await;
+    eventually("the batch to run", async || {
+        let job = member.client.get(&path).await.expect(200);
+        (job["status"] == "processing" && job["processed_images"] != 0).then_some(())
+    })
+    .await;
+    let asked = Instant::now();
+    member.client.delete(&path).await.expect(204);
+    let stopped = ended(&member, batch["id"].as_str().unwrap()).await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    assert_eq!(stopped["status"], "cancelled");
+    assert!(stopped["processed_images"].as_i64().unwrap() < 12, "{stopped}");
+    let analyses = member.client.get(&format!("/products/{product}/analysis?limit=100")).await.expect(200);
+    let statuses: Vec<_> = analyses["data"].as_array().unwrap().iter().map(|a| a["status"].as_str().unwrap()).collect();
+    assert!(statuses.iter().all(|status| ["completed", "failed"].contains(status)), "{statuses:?}");
+    // what was finished stays
+    let completed = statuses.iter().filter(|status| **status == "completed").count();
+    assert_eq!(stopped["processed_images"], completed);
+    worker.stop().await;
+}
+
+/// The deletion wins, whichever of the two comes first.
+async fn delete_while_confirming(member: &Member, product: &str) {
+    let late = member.uploaded_image(product, &photo("rocket.jpg"), "image/jpeg").await;
+    let path = format!("/products/{product}");
+    let (confirmed, deleted) =
+        tokio::join!(member.client.post("/uploads/confirm", json!({ "image_id": late })), member.client.delete(&path));
+    deleted.expect(204);
+    assert!(confirmed.status == 200 || confirmed.status == 404, "{}", confirmed.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn products_deleted_while_they_are_analysed_stop_their_jobs_and_block_nobody() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let worker = world.worker(&["images"]).await;
+    let mut doomed = Vec::new();
+    for _ in 0..6 {
+        let product = member.product("Mug").await;
+        for _ in 0..2 {
+            member.analysed_image(&product, &photo("rocket.jpg"), "image/jpeg").await;
+        }
+        doomed.push(product);
+    }
+    let deletions = doomed.iter().map(|product| delete_while_confirming(&member, product));
+    futures_util::future::join_all(deletions).await;
+    world.drain().await;
+    assert_eq!(member.client.get("/products").await.expect(200)["pagination"]["total"], 0);
+    let jobs = member.client.get("/jobs?limit=100").await.expect(200);
+    let failed: Vec<_> = jobs["data"].as_array().unwrap().iter().filter(|job| job["status"] == "failed").collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    worker.stop().await;
 }

@@ -63,12 +63,7 @@ async fn a_socket_tells_the_whole_story_live_late_and_from_the_middle() {
     let api = world.api().await;
     let member = world.member(&api).await;
     let (image, job) = queued(&member).await;
-    let early = {
-        let (client, job) = (member.client.clone(), job.clone());
-        tokio::spawn(async move { client.follow(&job, "").await })
-    };
-    let worker = world.worker(&["images"]).await;
-    let (frames, code) = early.await.unwrap();
+    let ((frames, code), worker) = tokio::join!(member.client.follow(&job, ""), world.worker(&["images"]));
     assert_eq!(code, 1000);
     check_frames(&frames, &job, &image);
 
@@ -88,13 +83,9 @@ async fn events_come_in_order_without_redis() {
     let api = world.api_with(&[("REDIS_URL", "redis://127.0.0.1:9")]).await;
     let member = world.member(&api).await;
     let (image, job) = queued(&member).await;
-    let early = {
-        let (client, job) = (member.client.clone(), job.clone());
-        tokio::spawn(async move { client.follow(&job, "").await })
-    };
+    // the API could not push the job; the scheduler does
     let scheduler = world.scheduler().await;
-    let worker = world.worker(&["images"]).await;
-    let (frames, code) = early.await.unwrap();
+    let ((frames, code), worker) = tokio::join!(member.client.follow(&job, ""), world.worker(&["images"]));
     assert_eq!(code, 1000);
     check_frames(&frames, &job, &image);
     worker.stop().await;
@@ -170,4 +161,19 @@ async fn a_sixth_socket_is_closed_until_one_of_the_five_is_gone() {
     open.pop().unwrap().close(None).await.unwrap();
     harness::eventually("a slot to be free", async || held(&member.client).await.ok()).await;
     cancel(&member, &job).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_tells_its_sockets_to_connect_again() {
+    let world = World::new().await;
+    let (api, other) = (world.api().await, world.api().await);
+    let member = world.member(&api).await;
+    let (_, job) = queued(&member).await;
+    let mut socket = open(&member.client, &job, member.client.token()).await;
+    futures_util::SinkExt::send(&mut socket, Message::Ping(Vec::new().into())).await.unwrap();
+    assert!(matches!(socket.next().await, Some(Ok(Message::Pong(_)))), "it is open");
+    let (closed, ()) = tokio::join!(next(&mut socket), api.running.stop());
+    assert_eq!(closed, Err(1001));
+    let client = world.client(&other).with_token(member.client.token());
+    client.post(&format!("/jobs/{job}/cancel"), json!({})).await.expect(200);
 }

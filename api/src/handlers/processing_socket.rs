@@ -31,7 +31,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 /// How often the table is looked at even if nothing is heard.
-const POLL: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_secs(3);
 
 /// How often the client is asked whether it is there.
 const PING: Duration = Duration::from_secs(20);

@@ -48,18 +48,18 @@ impl Feed {
         Self { pool, job_id, user_id, last }
     }
 
-    /// Reads the next page of stored events.
+    /// Reads the next page of stored events. While there is nothing new this is a look at one row.
     pub(super) async fn read(&mut self) -> anyhow::Result<Stored> {
         let mut conn = self.pool.get().await?;
-        let events = JobEvent::list_after(&mut conn, self.job_id, self.last, PAGE).await?;
-        if let Some(newest) = events.last() {
-            self.last = newest.seq;
-            return Ok(Stored::Events(events));
+        let Some(job) = Job::find(&mut conn, self.job_id, self.user_id).await? else { return Ok(Stored::Ended) };
+        if job.last_seq > self.last {
+            let events = JobEvent::list_after(&mut conn, self.job_id, self.last, PAGE).await?;
+            if let Some(newest) = events.last() {
+                self.last = newest.seq;
+                return Ok(Stored::Events(events));
+            }
         }
-        // read after the events: a job that ends in between has one more
-        let job = Job::find(&mut conn, self.job_id, self.user_id).await?;
-        let goes_on = job.is_some_and(|job| !job.status.is_final() || job.last_seq > self.last);
-        Ok(if goes_on { Stored::Nothing } else { Stored::Ended })
+        Ok(if job.status.is_final() { Stored::Ended } else { Stored::Nothing })
     }
 
     /// Places an event that came through Redis.

@@ -76,7 +76,7 @@ async fn piece(field: &mut Field, budget: &mut u64) -> Result<Option<bytes::Byte
     };
     if let Some(piece) = &piece {
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        *budget = budget.checked_sub(length).ok_or_else(|| ApiError::invalid_field("file", &too_large()))?;
+        *budget = budget.checked_sub(length).ok_or_else(|| ApiError::invalid_field("file", too_large()))?;
     }
     Ok(piece)
 }
@@ -128,14 +128,14 @@ async fn read_file(
     if size == 0 {
         problems.push(Detail::new("file", "The file is empty."));
     } else if size > MAX_IMAGE_BYTES {
-        problems.push(Detail::new("file", &too_large()));
+        problems.push(Detail::new("file", too_large()));
     }
     match content_type {
         Some(content_type) => Ok(Some(UploadedFile { file: spool, filename, content_type, size })),
         None => {
             let declared = declared.as_deref().unwrap_or("none");
             let message = format!("The content type is {declared}; it must be one of {}.", IMAGE_TYPES.join(", "));
-            problems.push(Detail::new("file", &message));
+            problems.push(Detail::new("file", message));
             Ok(None)
         }
     }
@@ -176,7 +176,7 @@ pub(crate) fn too_large() -> String {
 }
 
 fn unreadable(reason: &str) -> ApiError {
-    ApiError::invalid_field("body", &format!("The form cannot be read: {reason}."))
+    ApiError::invalid_field("body", format!("The form cannot be read: {reason}."))
 }
 
 #[cfg(test)]
