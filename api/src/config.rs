@@ -119,6 +119,7 @@ mod tests {
             ("ATELIER_S3_SECRET_KEY", "secret"),
             ("ATELIER_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
         ];
+        all.retain(|(name, _)| !change.iter().any(|(changed, _)| changed == name));
         all.extend_from_slice(change);
         Reader::new(all.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())))
     }

@@ -5,7 +5,7 @@
 
 use crate::{
     alias::{PREFIX, canonical_method, canonical_uri},
-    auth::caller::CallerId,
+    auth::CallerId,
     error::{ApiError, Code},
     security,
     state::State,
@@ -16,7 +16,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method, StatusCode,
-        header::{CONNECTION, HeaderName, HeaderValue},
+        header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
     },
     middleware::Next,
     web,
@@ -52,18 +52,21 @@ pub(crate) async fn edge(
     let state = request.app_data::<web::Data<State>>().cloned();
     // a request counts as in work until its answer is ready; stopping waits for it
     let _in_work = state.as_ref().map(|state| state.requests.token());
-    let inner = request.request().clone();
     let refused = state.as_ref().is_some_and(|state| state.is_draining()) && !always_answered(request.path());
-    let answer = if refused {
-        Err(ApiError::unavailable("The server is stopping; try again", 1).into())
+    // no copy of the request may be kept: the router has to be its only holder
+    let mut response = if refused {
+        let refusal = ApiError::unavailable("The server is stopping; try again", 1);
+        request.into_response(HttpResponse::from_error(refusal)).map_into_boxed_body()
     } else {
-        next.call(request).instrument(tracing::info_span!("request", id)).await
+        next.call(request).instrument(tracing::info_span!("request", id)).await?.map_into_boxed_body()
     };
-    let mut response = match answer {
-        Ok(response) => response.map_into_boxed_body(),
-        Err(error) => ServiceResponse::new(inner, HttpResponse::from_error(error)),
-    };
-    if let Some(rendered) = response.response().error().map(|error| render(error, &id)) {
+    if let Some(mut rendered) = response.response().error().map(|error| render(error, &id)) {
+        // what the layers inside have added, CORS above all, stays
+        for (name, value) in response.headers() {
+            if *name != CONTENT_TYPE && *name != CONTENT_LENGTH {
+                rendered.headers_mut().append(name.clone(), value.clone());
+            }
+        }
         response = response.into_response(rendered);
     }
 

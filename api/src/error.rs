@@ -20,19 +20,20 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal $status:literal),+ $(,)?) => {
         /// The code of an error; clients decide by it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-        pub enum Code { $($(#[$doc])* #[serde(rename = $word)] $variant),+ }
+        pub(crate) enum Code { $($(#[$doc])* #[serde(rename = $word)] $variant),+ }
 
         impl Code {
             /// Every code.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            #[cfg(test)]
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// As it is written in a body.
-            pub const fn as_str(self) -> &'static str {
+            pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
             /// The HTTP status that goes with it.
-            pub fn status(self) -> StatusCode {
+            pub(crate) fn status(self) -> StatusCode {
                 let status: u16 = match self { $(Self::$variant => $status),+ };
                 StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
@@ -58,6 +59,7 @@ codes! {
     /// Well-formed, but impossible.
     Unprocessable = "UNPROCESSABLE_ENTITY" 422,
     /// Too much of something at once.
+    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract; what limits requests answers with it"))]
     RateLimited = "RATE_LIMIT_EXCEEDED" 429,
     /// Our fault.
     Internal = "INTERNAL_ERROR" 500,
@@ -69,16 +71,16 @@ codes! {
 
 /// One invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Detail {
+pub(crate) struct Detail {
     /// Where it is, with dots and indexes: `nodes[1].id`.
-    pub field: String,
+    pub(crate) field: String,
     /// What is wrong with it.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Detail {
     /// A detail of a validation error.
-    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
@@ -86,33 +88,33 @@ impl Detail {
 /// The body of every error.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Error)]
-pub struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// What went wrong.
-    pub error: ErrorObject,
+    pub(crate) error: ErrorObject,
 }
 
 /// What an error says of itself.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorObject {
+pub(crate) struct ErrorObject {
     /// For programs.
-    pub code: Code,
+    pub(crate) code: Code,
     /// For people; what to do about it.
-    pub message: String,
+    pub(crate) message: String,
     /// Every invalid field; empty if the error is not about fields.
-    pub details: Vec<Detail>,
+    pub(crate) details: Vec<Detail>,
     /// The same as the header `X-Request-ID`.
-    pub request_id: String,
+    pub(crate) request_id: String,
     /// When.
     #[schema(inline)]
-    pub timestamp: Time,
+    pub(crate) timestamp: Time,
     /// Only with status 429: seconds until it is worth trying again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<u64>,
+    pub(crate) retry_after: Option<u64>,
 }
 
 /// An error on its way to the client.
 #[derive(Debug)]
-pub struct ApiError {
+pub(crate) struct ApiError {
     code: Code,
     message: String,
     details: Vec<Detail>,
@@ -123,88 +125,89 @@ pub struct ApiError {
 
 impl ApiError {
     /// An error with this code; the message tells people what to do.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: Vec::new(), retry_after: None, allow: None, source: None }
     }
 
     /// 400 that names every invalid field.
-    pub fn invalid(details: Vec<Detail>) -> Self {
+    pub(crate) fn invalid(details: Vec<Detail>) -> Self {
         Self { details, ..Self::new(Code::Validation, "Request validation failed") }
     }
 
     /// 400 about one field.
-    pub fn invalid_field(field: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn invalid_field(field: &str, message: impl Into<String>) -> Self {
         Self::invalid(vec![Detail::new(field, message)])
     }
 
     /// 401 for missing, malformed, expired and revoked credentials alike.
-    pub fn unauthenticated() -> Self {
+    pub(crate) fn unauthenticated() -> Self {
         Self::new(Code::AuthenticationRequired, "Authentication required: send a valid access token")
     }
 
     /// 403.
-    pub fn forbidden(message: impl Into<String>) -> Self {
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(Code::InsufficientPermissions, message)
     }
 
     /// 404 that names the kind of thing: `ApiError::not_found("Product")`.
-    pub fn not_found(what: &str) -> Self {
+    pub(crate) fn not_found(what: &str) -> Self {
         Self::new(Code::NotFound, format!("{what} not found"))
     }
 
     /// 405.
-    pub fn method_not_allowed(allow: String) -> Self {
+    pub(crate) fn method_not_allowed(allow: String) -> Self {
         let message = format!("This method is not allowed here; allowed: {allow}");
         Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, message) }
     }
 
     /// 409.
-    pub fn conflict(message: impl Into<String>) -> Self {
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self::new(Code::Conflict, message)
     }
 
     /// 422.
-    pub fn unprocessable(message: impl Into<String>) -> Self {
+    pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
         Self::new(Code::Unprocessable, message)
     }
 
     /// 502: another system, storage for example, failed.
-    pub fn integration(message: impl Into<String>, source: impl Into<anyhow::Error>) -> Self {
+    pub(crate) fn integration(message: impl Into<String>, source: impl Into<anyhow::Error>) -> Self {
         Self { source: Some(source.into()), ..Self::new(Code::Integration, message) }
     }
 
     /// 503, worth another try after `retry_after` seconds.
-    pub fn unavailable(message: impl Into<String>, retry_after: u64) -> Self {
+    pub(crate) fn unavailable(message: impl Into<String>, retry_after: u64) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, message) }
     }
 
     /// 500; the cause is logged, never sent.
-    pub fn internal(source: impl Into<anyhow::Error>) -> Self {
+    pub(crate) fn internal(source: impl Into<anyhow::Error>) -> Self {
         let message = "Something went wrong on our side; the request id helps us to find it";
         Self { source: Some(source.into()), ..Self::new(Code::Internal, message) }
     }
 
     /// The same error about one field.
     #[must_use]
-    pub fn with_field(mut self, field: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn with_field(mut self, field: &str, message: impl Into<String>) -> Self {
         self.details.push(Detail::new(field, message));
         self
     }
 
     /// The same error with what went wrong inside, for the log.
     #[must_use]
-    pub fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
+    pub(crate) fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());
         self
     }
 
     /// Its code.
-    pub const fn code(&self) -> Code {
+    pub(crate) const fn code(&self) -> Code {
         self.code
     }
 
     /// The invalid fields.
-    pub fn details(&self) -> &[Detail] {
+    #[cfg(test)]
+    pub(crate) fn details(&self) -> &[Detail] {
         &self.details
     }
 
@@ -288,23 +291,12 @@ fn database_away() -> ApiError {
     ApiError::unavailable("The database cannot be reached at the moment; try again", 2)
 }
 
-/// Turns the violation of the unique constraint `name` into the error that `conflict` makes; every other error as usual.
-pub fn on_constraint<T>(
-    result: Result<T, QueryError>,
-    name: &str,
-    conflict: impl FnOnce() -> ApiError,
-) -> Result<T, ApiError> {
-    match result {
-        Err(error) if violated(&error) == Some(name) => Err(conflict()),
-        other => other.map_err(ApiError::from),
-    }
-}
-
 /// The name of the unique constraint or index that a statement violated.
 pub(crate) fn violated(error: &QueryError) -> Option<&str> {
-    match error {
-        QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, details) => details.constraint_name(),
-        _ => None,
+    if let QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, details) = error {
+        details.constraint_name()
+    } else {
+        None
     }
 }
 

@@ -267,6 +267,7 @@ mod tests {
         let body = json!({"name": "lamp", "product": Uuid::nil(), "items": [{"id": "a", "rank": 5}], "colour": 1});
         let body: Body = check(body.to_string().as_bytes(), &()).unwrap();
         assert_eq!((body.name.as_str(), body.items.len(), body.active), ("lamp", 1, None));
+        assert!(body.product.is_nil());
     }
 
     #[test]

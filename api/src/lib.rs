@@ -2,23 +2,24 @@
 //! that takes long is a job, and is done by workers.
 
 mod alias;
-pub mod auth;
+mod auth;
 pub mod cli;
-pub mod config;
+mod config;
 mod docs;
 mod edge;
-pub mod error;
+mod error;
 mod extract;
 mod fallback;
 mod handlers;
-pub mod list;
-pub mod live;
-pub mod routes;
+mod list;
+mod live;
+mod routes;
 mod security;
 mod server;
-pub mod state;
+mod state;
 mod views;
 
+pub use auth::PasswordPolicy;
 pub use config::Config;
 pub use server::Server;
 

@@ -34,7 +34,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a listener hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Live {
+pub(crate) enum Live {
     /// A message as it was published.
     Message(Bytes),
     /// The connection to Redis broke and is back: messages may have been lost.
@@ -43,7 +43,7 @@ pub enum Live {
 
 /// The hub; cheap to clone.
 #[derive(Clone)]
-pub struct Hub {
+pub(crate) struct Hub {
     client: redis::Client,
     shared: Arc<Shared>,
 }
@@ -69,12 +69,9 @@ struct Topic {
 }
 
 /// A listener of one topic. Dropping it ends the subscription.
-pub struct Subscription {
+pub(crate) struct Subscription {
     /// What is published from now on. A listener that lags loses the oldest messages and is told so.
-    pub receiver: broadcast::Receiver<Live>,
-    /// Redis has confirmed the subscription, so that nothing published from now on is missed. `false` while Redis is
-    /// away: [`Live::Resumed`] comes when it is back.
-    pub confirmed: bool,
+    pub(crate) receiver: broadcast::Receiver<Live>,
     // declared last: when it is dropped, the receiver is gone already and no longer counted
     _leaver: Leaver,
 }
@@ -103,8 +100,10 @@ impl Hub {
         Self { client, shared: Arc::default() }
     }
 
-    /// Listens to a channel of Redis. Subscribe first and read what is stored second, then nothing is missed.
-    pub async fn subscribe(&self, channel: &str) -> Subscription {
+    /// Listens to a channel of Redis. Subscribe first and read what is stored second, then nothing is missed: what is
+    /// published once this has returned is heard. While Redis is away it returns after a moment nevertheless, and
+    /// [`Live::Resumed`] comes when Redis is back.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Subscription {
         let (receiver, mut confirmation) = {
             let mut wanted = self.shared.lock();
             let Wanted { topics, changed } = &mut *wanted;
@@ -120,8 +119,9 @@ impl Hub {
         };
         let leaver = Leaver { topic: channel.to_owned(), shared: Arc::clone(&self.shared) };
         self.shared.changed.notify_one();
-        let confirmed = timeout(CONFIRMATION, confirmation.wait_for(|confirmed| *confirmed)).await;
-        Subscription { receiver, confirmed: matches!(confirmed, Ok(Ok(_))), _leaver: leaver }
+        // without an answer the listener goes on with what is stored
+        let _ = timeout(CONFIRMATION, confirmation.wait_for(|confirmed| *confirmed)).await;
+        Subscription { receiver, _leaver: leaver }
     }
 
     /// Keeps the subscriber connection until `shutdown`.

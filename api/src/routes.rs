@@ -6,8 +6,8 @@
 use crate::{
     docs,
     handlers::{
-        analysis, auth, batch, dashboard, docs as pages, images, jobs, operations, processing_socket, products, uploads,
-        users,
+        analysis, auth, batch, dashboard, docs as pages, images, jobs, operations, processing_socket, products,
+        uploads, users,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -69,7 +69,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
 }
 
 /// The description of everything in the list above.
-pub fn document() -> OpenApi {
+pub(crate) fn document() -> OpenApi {
     let app = actix_web::App::new().into_utoipa_app().openapi(docs::document()).configure(routes);
     docs::complete(app.split_for_parts().1)
 }

@@ -27,21 +27,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const HINT_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Connections, keys and settings.
-pub struct State {
+pub(crate) struct State {
     /// The settings.
-    pub config: Config,
+    pub(crate) config: Config,
     /// Connections to Postgres.
-    pub pool: db::Pool,
+    pub(crate) pool: db::Pool,
     /// The shared connection to Redis, made when first used.
-    pub redis: ConnectionManager,
+    pub(crate) redis: ConnectionManager,
     /// Image bytes.
-    pub storage: Storage,
+    pub(crate) storage: Storage,
     /// Live events.
-    pub live: Hub,
+    pub(crate) live: Hub,
     /// Cancelled when the process is asked to stop: sockets end then.
-    pub shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
     /// Open sockets: their tasks are tracked here, and the process waits for them before it ends.
-    pub sockets: TaskTracker,
+    pub(crate) sockets: TaskTracker,
     /// What has been counted since the process started.
     pub(crate) metrics: PrometheusHandle,
     pub(crate) keys: Keys,
@@ -83,7 +83,7 @@ impl State {
     ///
     /// # Errors
     /// 503 if none is to be had in time.
-    pub async fn conn(&self) -> Result<db::Connection, ApiError> {
+    pub(crate) async fn conn(&self) -> Result<db::Connection, ApiError> {
         Ok(self.pool.get().await?)
     }
 
@@ -93,13 +93,13 @@ impl State {
     }
 
     /// The queue of this name.
-    pub fn queue(&self, name: &str) -> Option<&Queue> {
+    pub(crate) fn queue(&self, name: &str) -> Option<&Queue> {
         self.queues.get(name)
     }
 
     /// Tells Redis about jobs that were just committed. It never fails and never takes long: a lost hint is repaired by
     /// the scheduler.
-    pub async fn push(&self, queue: &str, tickets: &[Ticket]) {
+    pub(crate) async fn push(&self, queue: &str, tickets: &[Ticket]) {
         let Some(handle) = self.queue(queue) else {
             tracing::error!(queue, "there is no such queue");
             return;
@@ -115,7 +115,7 @@ impl State {
     }
 
     /// Publishes a message on a channel; like [`State::push`] it never fails and never takes long.
-    pub async fn publish(&self, channel: &str, message: &str) {
+    pub(crate) async fn publish(&self, channel: &str, message: &str) {
         let mut redis = self.redis.clone();
         let published = timeout(HINT_PATIENCE, redis.publish::<_, _, i64>(channel, message)).await;
         if !matches!(published, Ok(Ok(_))) {

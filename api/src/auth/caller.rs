@@ -9,22 +9,22 @@ use uuid::Uuid;
 
 /// Who calls, as the database has it now: a changed role or an ended session counts at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The user.
-    pub user_id: Uuid,
+    pub(crate) user_id: Uuid,
     /// The user's current organization.
-    pub organization_id: Uuid,
+    pub(crate) organization_id: Uuid,
     /// The user's role in it.
-    pub role: Role,
+    pub(crate) role: Role,
     /// The organization's tier.
-    pub tier: Tier,
+    pub(crate) tier: Tier,
     /// The login session that the token belongs to.
-    pub session_id: Uuid,
+    pub(crate) session_id: Uuid,
 }
 
 /// A caller who may create and change things: anyone but a viewer.
 #[derive(Debug, Clone)]
-pub struct Writer(pub Caller);
+pub(crate) struct Writer(pub Caller);
 
 /// Left in a request for the log line at its end.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ impl Caller {
     ///
     /// # Errors
     /// 401 unless the token is ours and unexpired, its session open and its user active.
-    pub async fn from_token(state: &State, token: &str) -> Result<Self, ApiError> {
+    pub(crate) async fn from_token(state: &State, token: &str) -> Result<Self, ApiError> {
         let claims = state.keys.read(token).ok_or_else(ApiError::unauthenticated)?;
         let holder = LoginSession::find_holder(&mut *state.conn().await?, claims.sid, claims.sub).await?;
         let holder = holder.ok_or_else(ApiError::unauthenticated)?;
@@ -49,7 +49,7 @@ impl Caller {
     }
 
     /// The caller's share of turns in the queue.
-    pub const fn weight(&self) -> u16 {
+    pub(crate) const fn weight(&self) -> u16 {
         self.tier.weight()
     }
 
@@ -57,7 +57,7 @@ impl Caller {
     ///
     /// # Errors
     /// 403.
-    pub fn require_writer(&self) -> Result<(), ApiError> {
+    pub(crate) fn require_writer(&self) -> Result<(), ApiError> {
         match self.role {
             Role::Admin | Role::Manager | Role::Member => Ok(()),
             Role::Viewer => Err(ApiError::forbidden("A viewer may only read; ask an admin for another role")),

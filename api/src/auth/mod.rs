@@ -1,8 +1,9 @@
 //! Who calls: passwords, tokens, login sessions.
 
-pub mod caller;
+pub(crate) mod caller;
 pub(crate) mod passwords;
 pub(crate) mod registration;
 pub(crate) mod tokens;
 
-pub use caller::{Caller, Writer};
+pub(crate) use caller::{Caller, CallerId, Writer};
+pub use passwords::PasswordPolicy;

@@ -8,8 +8,10 @@ mod cursor;
 mod params;
 mod query;
 mod request;
+#[cfg(test)]
+mod tests;
 
-pub use params::{ListParams, ListQuery};
+pub(crate) use params::{ListParams, ListQuery};
 
 use crate::error::ApiError;
 use diesel::pg::Pg;
@@ -20,45 +22,47 @@ use uuid::Uuid;
 
 /// What a list is made of. All SQL in it is constant.
 #[derive(Debug)]
-pub struct ListSpec {
+pub(crate) struct ListSpec {
     /// The `FROM` clause without the word: `products p`, joins included.
-    pub from: &'static str,
+    pub(crate) from: &'static str,
     /// What is selected, for the row type to read by name: `p.*`.
-    pub columns: &'static str,
+    pub(crate) columns: &'static str,
     /// A condition that always holds; `None` for none.
-    pub condition: Option<&'static str>,
+    pub(crate) condition: Option<&'static str>,
     /// The unique column that breaks ties, a UUID: `p.id`.
-    pub id: &'static str,
+    pub(crate) id: &'static str,
     /// Elements on a page if the client does not say.
-    pub default_limit: i64,
+    pub(crate) default_limit: i64,
     /// Query parameters that choose elements.
-    pub filters: &'static [Filter],
+    pub(crate) filters: &'static [Filter],
     /// What `search` looks at: `p.title`. Empty: the list has no search.
-    pub searched: &'static [&'static str],
+    pub(crate) searched: &'static [&'static str],
     /// What can be sorted by. One named `created_at` must be there: it is the default, newest first, and what
     /// `created_after` and `created_before` look at.
-    pub sortable: &'static [Sortable],
+    pub(crate) sortable: &'static [Sortable],
 }
 
 /// A query parameter that chooses elements by one or several values.
 #[derive(Debug)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// The parameter.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it is compared with: `p.status`.
-    pub sql: &'static str,
+    pub(crate) sql: &'static str,
     /// The values it takes.
-    pub values: Values,
+    pub(crate) values: Values,
 }
 
 /// The values that a filter takes.
 #[derive(Debug)]
-pub enum Values {
+pub(crate) enum Values {
     /// Any text.
     Text,
     /// Ids.
+    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Ids,
     /// `true`, `false`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Bools,
     /// One of these: the word that clients use, and the word that is stored.
     Words(&'static [(&'static str, &'static str)]),
@@ -66,20 +70,20 @@ pub enum Values {
 
 /// Something to sort by.
 #[derive(Debug)]
-pub struct Sortable {
+pub(crate) struct Sortable {
     /// As clients call it.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The expression: `p.created_at`.
-    pub sql: &'static str,
+    pub(crate) sql: &'static str,
     /// Its type in SQL.
-    pub kind: SortKind,
+    pub(crate) kind: SortKind,
     /// Whether it can be NULL; elements without a value come last in either direction.
-    pub nullable: bool,
+    pub(crate) nullable: bool,
 }
 
 /// The SQL type of something to sort by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SortKind {
+pub(crate) enum SortKind {
     /// `timestamptz`.
     Time,
     /// `text`.
@@ -87,65 +91,66 @@ pub enum SortKind {
     /// `bigint` and what casts to it.
     Integer,
     /// `double precision` and what casts to it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Float,
 }
 
 impl Sortable {
     /// A column that always has a value.
-    pub const fn new(name: &'static str, sql: &'static str, kind: SortKind) -> Self {
+    pub(crate) const fn new(name: &'static str, sql: &'static str, kind: SortKind) -> Self {
         Self { name, sql, kind, nullable: false }
     }
 
     /// A column that may be NULL.
-    pub const fn nullable(name: &'static str, sql: &'static str, kind: SortKind) -> Self {
+    pub(crate) const fn nullable(name: &'static str, sql: &'static str, kind: SortKind) -> Self {
         Self { name, sql, kind, nullable: true }
     }
 }
 
 /// A page of a list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// The elements.
-    pub data: Vec<T>,
+    pub(crate) data: Vec<T>,
     /// Where in the list they are.
-    pub pagination: Pagination,
+    pub(crate) pagination: Pagination,
 }
 
 impl<T> Page<T> {
     /// The same page with other elements: views made of its rows.
-    pub fn with<U>(self, make: impl FnOnce(Vec<T>) -> Vec<U>) -> Page<U> {
+    pub(crate) fn with<U>(self, make: impl FnOnce(Vec<T>) -> Vec<U>) -> Page<U> {
         Page { data: make(self.data), pagination: self.pagination }
     }
 }
 
 /// Where in a list a page is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Pagination {
+pub(crate) struct Pagination {
     /// Elements in the whole list.
-    pub total: i64,
+    pub(crate) total: i64,
     /// Most elements on a page.
-    pub limit: i64,
+    pub(crate) limit: i64,
     /// Elements before this page.
-    pub offset: i64,
+    pub(crate) offset: i64,
     /// Number of this page, from 1.
-    pub page: i64,
+    pub(crate) page: i64,
     /// Pages in the whole list.
-    pub pages: i64,
+    pub(crate) pages: i64,
     /// More elements follow.
-    pub has_next: bool,
+    pub(crate) has_next: bool,
     /// Elements come before.
-    pub has_prev: bool,
+    pub(crate) has_prev: bool,
     /// Send it as `cursor` for the next page.
-    pub next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
     /// Send it as `cursor` for the page before.
-    pub prev_cursor: Option<String>,
+    pub(crate) prev_cursor: Option<String>,
 }
 
 /// Reads one page. `owner` restricts the list to what the caller may see: `&[("p.user_id", caller.user_id)]`.
 ///
 /// # Errors
 /// 400 with every parameter that is not right; and whatever the database says.
-pub async fn fetch<T>(
+pub(crate) async fn fetch<T>(
     conn: &mut AsyncPgConnection,
     spec: &'static ListSpec,
     params: &ListParams,

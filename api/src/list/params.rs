@@ -9,11 +9,11 @@ use utoipa::IntoParams;
 
 /// The query parameters of a list, in the order they were sent; a list's spec says what they mean.
 #[derive(Debug, Clone, Default)]
-pub struct ListParams(Vec<(String, String)>);
+pub(crate) struct ListParams(Vec<(String, String)>);
 
 impl ListParams {
     /// Parses a query string.
-    pub fn parse(query: &str) -> Self {
+    pub(crate) fn parse(query: &str) -> Self {
         Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
@@ -46,7 +46,7 @@ impl FromRequest for ListParams {
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it describes the parameters; ListParams reads them")]
-pub struct ListQuery {
+pub(crate) struct ListQuery {
     /// Number of the page, from 1.
     #[param(minimum = 1, default = 1)]
     page: Option<i64>,

@@ -29,11 +29,11 @@ use utoipa::{
 
 /// A time in a body: RFC 3339 in UTC with microseconds, ending in `Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub DateTime<Utc>);
+pub(crate) struct Time(pub(crate) DateTime<Utc>);
 
 impl Time {
     /// This moment.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self(Utc::now())
     }
 }
