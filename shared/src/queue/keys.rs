@@ -11,7 +11,7 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(prefix: &str, queue: &str) -> Self {
-        let names = ["ready", "delayed", "leases", "jobs", "owners", "tags", "clock", "wake"];
+        let names = ["ready", "delayed", "leases", "jobs", "again", "tags", "clock", "wake"];
         Self { all: names.map(|name| format!("{{{prefix}:{queue}}}:{name}")) }
     }
 

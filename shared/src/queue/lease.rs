@@ -11,12 +11,20 @@ use uuid::Uuid;
 use super::acker::Settlement;
 use super::{Ack, BackendOptions, Queue};
 
-/// The right to work on a job for a while. The token is new with each claim: if the lease ran out and the job was
-/// claimed again, even by the same process, the two are told apart.
+/// The right to work on a job for a while. The token is drawn anew for each claim: if the lease ran out and the job was
+/// claimed again, even by the same process, the two are told apart (but for one case in 262,144, and then the attempt
+/// number in Postgres still does).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Lease {
     pub(super) id: Uuid,
-    pub(super) token: u64,
+    pub(super) token: u32,
+}
+
+impl Lease {
+    /// Below the `TOKENS` of the scripts.
+    pub(super) fn token() -> u32 {
+        rand::random_range(0..262_144)
+    }
 }
 
 /// A lease in hand; dropping it frees the slot.

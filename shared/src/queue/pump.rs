@@ -55,7 +55,7 @@ impl<T: Send + 'static> Pump<T> {
         let mut redis = Backoff::for_redis();
         let mut postgres = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         while let Some(slots) = self.free_slots().await {
-            let token = rand::random();
+            let token = Lease::token();
             let Claimed { ids, next_due } = match self.lease(&mut conn, slots.len(), token).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
@@ -115,7 +115,7 @@ impl<T: Send + 'static> Pump<T> {
         Some(taken)
     }
 
-    async fn lease(&self, conn: &mut ConnectionManager, limit: usize, token: u64) -> redis::RedisResult<Claimed> {
+    async fn lease(&self, conn: &mut ConnectionManager, limit: usize, token: u32) -> redis::RedisResult<Claimed> {
         scripts::claim(conn, &self.consumer.queue.keys, limit, self.consumer.options.lease, token).await
     }
 
@@ -146,7 +146,7 @@ impl<T: Send + 'static> Pump<T> {
         }
     }
 
-    async fn start(&self, ids: &[Uuid], token: u64, rows: Vec<(Uuid, T)>) {
+    async fn start(&self, ids: &[Uuid], token: u32, rows: Vec<(Uuid, T)>) {
         let mut unclaimed: HashMap<Uuid, Lease> = ids.iter().map(|id| (*id, Lease { id: *id, token })).collect();
         counter!("atelier_queue_claimed_total", "queue" => self.consumer.queue.name.clone())
             .increment(rows.len() as u64);

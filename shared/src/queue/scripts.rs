@@ -54,15 +54,10 @@ pub(super) async fn claim(
     keys: &Keys,
     limit: usize,
     lease: Duration,
-    token: u64,
+    token: u32,
 ) -> RedisResult<Claimed> {
-    let (next_us, ids): (i64, Vec<Vec<u8>>) = invocation(&CLAIM, keys)
-        .arg(limit)
-        .arg(millis(lease))
-        .arg(token.to_be_bytes().as_slice())
-        .arg(SWEEP)
-        .invoke_async(conn)
-        .await?;
+    let (next_us, ids): (i64, Vec<Vec<u8>>) =
+        invocation(&CLAIM, keys).arg(limit).arg(millis(lease)).arg(token).arg(SWEEP).invoke_async(conn).await?;
     Ok(Claimed {
         // Only this module writes members; anything else in the set is not ours to run and runs out by itself.
         ids: ids.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect(),
@@ -80,7 +75,7 @@ pub(super) async fn renew(
     let mut call = invocation(&RENEW, keys);
     call.arg(millis(lease));
     for lease in leases {
-        call.arg(lease.id.as_bytes().as_slice()).arg(lease.token.to_be_bytes().as_slice());
+        call.arg(lease.id.as_bytes().as_slice()).arg(lease.token);
     }
     call.invoke_async(conn).await.map(places)
 }
@@ -93,9 +88,7 @@ pub(super) async fn ack(
 ) -> RedisResult<usize> {
     let mut call = invocation(&ACK, keys);
     for (lease, after) in acks {
-        call.arg(lease.id.as_bytes().as_slice())
-            .arg(lease.token.to_be_bytes().as_slice())
-            .arg(after.map_or(-1, millis));
+        call.arg(lease.id.as_bytes().as_slice()).arg(lease.token).arg(after.map_or(-1, millis));
     }
     call.invoke_async(conn).await
 }

@@ -2,22 +2,23 @@
 --
 -- -1 forgets the job, 0 puts it back to the front unstarted, more delays it. If the job was pushed again while it was
 -- leased it comes back at that time instead of being forgotten. A lease that is not the caller's is left alone.
-local ids = {}
-for i = 1, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
-local owners = redis.call('HMGET', OWNERS, unpack(ids))
-local mine, forgotten = {}, {}
+local ids, count = {}, #ARGV / 3
+for n = 1, count do ids[n] = ARGV[n * 3 - 2] end
+local scores, again = redis.call('ZMSCORE', LEASES, unpack(ids)), agains(ids)
+local mine, held, forgotten, gone = {}, 0, {}, 0
 
-for n, id in ipairs(ids) do
-  local owner, token, after = owners[n], ARGV[n * 3 - 1], tonumber(ARGV[n * 3])
-  if owner and string.sub(owner, 1, 8) == token then
-    mine[#mine + 1] = id
-    local again = tonumber(string.sub(owner, 9))
+for n = 1, count do
+  if scores[n] and scores[n] % TOKENS == tonumber(ARGV[n * 3 - 1]) then
+    local id, after, at = ids[n], tonumber(ARGV[n * 3]), again[n] and tonumber(again[n])
+    held = held + 1
+    mine[held] = id
     local due = nil
     if after >= 0 then due = now + after end
-    if again and (not due or again < due) then due = again end
+    if at and (not due or at < due) then due = at end
     local meta = due and redis.call('HGET', JOBS, id)
     if not meta then
-      forgotten[#forgotten + 1] = id
+      gone = gone + 1
+      forgotten[gone] = id
     elseif due > now then
       delay(id, due)
     elseif after == 0 then
@@ -28,10 +29,10 @@ for n, id in ipairs(ids) do
   end
 end
 
-if #mine > 0 then
+if held > 0 then
   redis.call('ZREM', LEASES, unpack(mine))
-  redis.call('HDEL', OWNERS, unpack(mine))
-  if #forgotten > 0 then redis.call('HDEL', JOBS, unpack(forgotten)) end
+  if again[1] ~= nil then redis.call('HDEL', AGAIN, unpack(mine)) end
+  if gone > 0 then redis.call('HDEL', JOBS, unpack(forgotten)) end
   if flush() then redis.call('PUBLISH', WAKE, '') end
 end
-return #mine
+return held

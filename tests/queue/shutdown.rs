@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::fixture::{PATIENCE, Server, TestWorker, claim_all, options, receive, tickets};
+use super::fixture::{PATIENCE, Server, TestWorker, claim_all, options, receive, tickets};
 
 #[tokio::test]
 async fn a_worker_that_stops_lets_handlers_end_and_hands_back_what_it_had_not_started() {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, timeout};
 use uuid::Uuid;
 
-use crate::fixture::{PATIENCE, Server, TestWorker, claim_all, options, receive, tickets};
+use super::fixture::{PATIENCE, Server, TestWorker, claim_all, options, receive, tickets};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -60,7 +60,7 @@ async fn handlers_run_once_through_a_restart_that_keeps_the_data() {
     held.end.send(true).unwrap();
     let mut finished = receive(&mut held.finished, 20).await;
     assert!(queue.depth().await.is_err());
-    server.start_again().await;
+    server.start_again();
     started.extend(receive(&mut held.started, 20).await);
     finished.extend(receive(&mut held.finished, 20).await);
     held.worker.stop().await;
@@ -93,7 +93,7 @@ async fn flushing_everything_stops_no_handler_and_what_is_pushed_again_runs() {
 
 #[tokio::test]
 async fn a_redis_that_stands_still_longer_than_the_answers_may_take_ends_nothing() {
-    let server = Server::start().await;
+    let mut server = Server::start().await;
     let queue = server.queue();
     let jobs = tickets(10);
     queue.push(&jobs).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_redis_that_stands_still_longer_than_the_answers_may_take_ends_nothing
     let finished = receive(&mut held.finished, 10).await;
     // The connection's response timeout is a second: acks and claims fail at least once meanwhile.
     assert!(queue.depth().await.is_err());
-    server.unpause();
+    server.resume();
     held.worker.stop().await;
     assert_eq!(runs(started), jobs.iter().map(|job| (job.id, 1)).collect());
     assert_eq!(runs(finished), jobs.iter().map(|job| (job.id, 1)).collect());
@@ -123,7 +123,7 @@ async fn an_idle_worker_hears_of_a_push_right_after_a_restart() {
     queue.push(&tickets(1)).await.unwrap();
     receive(&mut starts, 1).await;
     server.stop();
-    server.start_again().await;
+    server.start_again();
     let mut tries = interval(Duration::from_millis(50));
     let job = Arc::new(tickets(1));
     let pushed = async {

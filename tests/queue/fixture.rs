@@ -1,14 +1,18 @@
 //! A Redis server for one test, and apalis workers on it.
 
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use apalis::prelude::*;
-use redis::Client;
+use guard::{Ending, Guarded, Identity, Signal};
 use redis::aio::ConnectionManager;
+use redis::{Client, InfoDict};
 use shared::config::{Redis, Secret};
 use shared::queue::{Ack, BackendOptions, LeaseBackend, Priority, Queue, Ticket, spawn_handlers};
+use standalone::config::{Surroundings, tools_folder};
+use standalone::services::{self, RedisBinary, Source, Toolbox};
+use standalone::terminal::Terminal;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -22,39 +26,27 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server of the test's own; it may be stopped, started again with its data, paused and emptied.
 pub(crate) struct Server {
-    port: u16,
-    cluster: &'static str,
-    data: TempDir,
-    process: Option<Child>,
+    url: String,
+    process: Process,
+    _data: TempDir,
+}
+
+/// Dropping either stops it.
+enum Process {
+    Alone(services::Redis),
+    Cluster { _process: Guarded },
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::with("no").await
+        let data = tempfile::tempdir().unwrap();
+        let redis = services::Redis::start(&binary(), data.path(), None).unwrap();
+        Self { url: redis.url(), process: Process::Alone(redis), _data: data }
     }
 
     /// One server that owns all slots: it refuses a script whose keys lie in several of them.
     pub(crate) async fn start_cluster() -> Self {
-        let server = Self::with("yes").await;
-        let slots: Vec<u16> = (0..16_384).collect();
-        let mut conn = server.conn();
-        redis::cmd("CLUSTER").arg("ADDSLOTS").arg(slots).query_async::<()>(&mut conn).await.unwrap();
-        let mut looks = interval(Duration::from_millis(10));
-        let ready = async {
-            loop {
-                let info: redis::InfoDict =
-                    redis::cmd("CLUSTER").arg("INFO").query_async(&mut server.conn()).await.unwrap();
-                if info.get::<String>("cluster_state").is_some_and(|state| state == "ok") {
-                    return;
-                }
-                looks.tick().await;
-            }
-        };
-        timeout(PATIENCE, ready).await.unwrap();
-        server
-    }
-
-    async fn with(cluster: &'static str) -> Self {
+        let data = tempfile::tempdir().unwrap();
         // The cluster's own port lies 10,000 higher and must exist.
         let port = loop {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -62,55 +54,70 @@ impl Server {
                 break port;
             }
         };
-        let mut server = Self { port, cluster, data: tempfile::tempdir().unwrap(), process: None };
-        server.start_again().await;
+        let mut command = Command::new(binary().program);
+        command
+            .args(["--cluster-enabled", "yes", "--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()])
+            .current_dir(data.path())
+            .stdout(Stdio::null());
+        let ending = Ending { stop: Signal::SIGKILL, grace: Duration::ZERO, orphaned: Signal::SIGKILL };
+        let process = Process::Cluster { _process: guard::spawn(command, ending, Identity::Same).unwrap() };
+        let server = Self { url: format!("redis://127.0.0.1:{port}/"), process, _data: data };
+        server.own_all_slots().await;
         server
     }
 
-    pub(crate) async fn start_again(&mut self) {
-        let process = Command::new("redis-server")
-            .args(["--cluster-enabled", self.cluster])
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--port", &self.port.to_string()])
-            .arg("--dir")
-            .arg(self.data.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.process = Some(process);
-        let mut ticks = interval(Duration::from_millis(5));
-        let answers = async {
+    async fn own_all_slots(&self) {
+        let slots: Vec<u16> = (0..16_384).collect();
+        let mut looks = interval(Duration::from_millis(10));
+        let ready = async {
+            let mut conn = self.conn();
+            while redis::cmd("PING").query_async::<()>(&mut conn).await.is_err() {
+                looks.tick().await;
+            }
+            redis::cmd("CLUSTER").arg("ADDSLOTS").arg(slots).query_async::<()>(&mut conn).await.unwrap();
             loop {
-                ticks.tick().await;
-                if let Ok(mut conn) = self.client().get_multiplexed_async_connection().await
-                    && redis::cmd("PING").query_async::<String>(&mut conn).await.is_ok()
-                {
+                let info: InfoDict = redis::cmd("CLUSTER").arg("INFO").query_async(&mut conn).await.unwrap();
+                if info.get::<String>("cluster_state").is_some_and(|state| state == "ok") {
                     return;
                 }
+                looks.tick().await;
             }
         };
-        timeout(PATIENCE, answers).await.unwrap();
+        timeout(PATIENCE, ready).await.unwrap();
     }
 
-    pub(crate) fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            signal(&process, "TERM");
-            process.wait().unwrap();
+    /// The server as a process of its own, to be stopped and started.
+    fn process(&mut self) -> &mut services::Redis {
+        match &mut self.process {
+            Process::Alone(redis) => redis,
+            Process::Cluster { .. } => unreachable!("no test stops the cluster"),
         }
     }
 
-    /// The process stands still: connections stay open and nothing answers.
-    pub(crate) fn pause(&self) {
-        self.process.iter().for_each(|process| signal(process, "STOP"));
+    pub(crate) fn stop(&mut self) {
+        self.process().stop().unwrap();
     }
 
-    pub(crate) fn unpause(&self) {
-        self.process.iter().for_each(|process| signal(process, "CONT"));
+    pub(crate) fn start_again(&mut self) {
+        self.process().start_again().unwrap();
+    }
+
+    /// The process stands still: connections stay open and nothing answers.
+    pub(crate) fn pause(&mut self) {
+        self.process().pause().unwrap();
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.process().resume().unwrap();
     }
 
     /// As a worker would be configured, only less patient.
     fn settings(&self) -> Redis {
-        let url = format!("redis://127.0.0.1:{}/", self.port);
-        Redis { url: Secret::new(url), prefix: "test".to_owned(), response_timeout: Duration::from_secs(1) }
+        Redis {
+            url: Secret::new(self.url.clone()),
+            prefix: "test".to_owned(),
+            response_timeout: Duration::from_secs(1),
+        }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -137,18 +144,11 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-}
-
-fn signal(process: &Child, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(process.id().to_string()).status().unwrap();
-    assert!(status.success());
+/// The machine's own, or the one that is fetched for those who have none.
+fn binary() -> RedisBinary {
+    let folder = tools_folder(&harness::project_root().join(".atelier"));
+    let toolbox = Toolbox::new(Source::Auto, &folder, Surroundings::from_env().unwrap(), Terminal::quiet());
+    toolbox.redis().unwrap()
 }
 
 /// A due ticket of an ordinary tenant.

@@ -9,7 +9,7 @@ use shared::queue::{Ack, Depth, Priority, Queue, Ticket};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::fixture::{Server, TestWorker, drain, receive, ticket, tickets};
+use super::fixture::{Server, TestWorker, drain, receive, ticket, tickets};
 
 #[tokio::test]
 async fn jobs_of_one_tenant_run_in_the_order_they_were_pushed() {

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::fixture::{Server, TestWorker, claim_all, drain, options, receive, ticket, tickets};
+use super::fixture::{Server, TestWorker, claim_all, drain, options, receive, ticket, tickets};
 
 #[tokio::test]
 async fn pushing_an_id_again_changes_nothing_while_it_waits() {
