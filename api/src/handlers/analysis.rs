@@ -3,7 +3,7 @@
 use super::submit::{Submission, push, submit};
 use crate::{
     auth::{Caller, Writer},
-    error::{ApiError, ErrorBody},
+    error::ApiError,
     list::{self, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable},
     state::State,
     views::AnalysisView,
@@ -45,7 +45,10 @@ pub(crate) struct RetryAccepted {
     tag = "analysis",
     security(("bearer" = [])),
     params(("image_id" = Uuid, Path)),
-    responses((status = 200, body = AnalysisView), (status = 404, body = ErrorBody)),
+    responses(
+        (status = 200, description = "The analysis", body = AnalysisView),
+        (status = 404, description = "No such image, analysis or product of yours"),
+    ),
 )]
 #[get("/analysis/{image_id}")]
 pub(crate) async fn get_analysis(
@@ -68,9 +71,9 @@ pub(crate) async fn get_analysis(
     security(("bearer" = [])),
     params(("image_id" = Uuid, Path)),
     responses(
-        (status = 200, body = RetryAccepted),
-        (status = 404, body = ErrorBody),
-        (status = 409, description = "The image is being analysed", body = ErrorBody),
+        (status = 200, description = "The analysis is queued", body = RetryAccepted),
+        (status = 404, description = "No such image, analysis or product of yours"),
+        (status = 409, description = "The image is being analysed"),
     ),
 )]
 #[post("/analysis/{image_id}/retry")]
@@ -114,7 +117,10 @@ pub(crate) async fn retry_analysis(
     tag = "analysis",
     security(("bearer" = [])),
     params(("product_id" = Uuid, Path), ListQuery),
-    responses((status = 200, body = Page<AnalysisView>), (status = 404, body = ErrorBody)),
+    responses(
+        (status = 200, description = "A page of analyses", body = Page<AnalysisView>),
+        (status = 404, description = "No such image, analysis or product of yours"),
+    ),
 )]
 #[get("/products/{product_id}/analysis")]
 pub(crate) async fn list_analyses(

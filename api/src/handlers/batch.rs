@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     auth::{Caller, Writer},
-    error::{ApiError, Detail, ErrorBody},
+    error::{ApiError, Detail},
     extract::Valid,
     state::State,
     views::JobView,
@@ -48,9 +48,9 @@ fn no_repeats(ids: &[Uuid], (): &()) -> garde::Result {
     security(("bearer" = [])),
     request_body = CreateBatch,
     responses(
-        (status = 201, body = JobView),
-        (status = 404, body = ErrorBody),
-        (status = 422, description = "Some images are not uploaded ones of the product", body = ErrorBody),
+        (status = 201, description = "The job", body = JobView),
+        (status = 404, description = "No such batch or product of yours"),
+        (status = 422, description = "Some images are not uploaded ones of the product"),
     ),
 )]
 #[post("/batch")]
@@ -98,7 +98,10 @@ fn check_images(asked: &[Uuid], found: &[ProductImage]) -> Result<(), ApiError> 
     tag = "jobs",
     security(("bearer" = [])),
     params(("job_id" = Uuid, Path)),
-    responses((status = 200, body = JobView), (status = 404, body = ErrorBody)),
+    responses(
+        (status = 200, description = "The job", body = JobView),
+        (status = 404, description = "No such batch or product of yours"),
+    ),
 )]
 #[get("/batch/{job_id}")]
 pub(crate) async fn get_batch(
@@ -117,9 +120,9 @@ pub(crate) async fn get_batch(
     security(("bearer" = [])),
     params(("job_id" = Uuid, Path)),
     responses(
-        (status = 204),
-        (status = 404, body = ErrorBody),
-        (status = 409, description = "It has already ended", body = ErrorBody),
+        (status = 204, description = "It is cancelled, or will be in a moment"),
+        (status = 404, description = "No such batch or product of yours"),
+        (status = 409, description = "It has already ended"),
     ),
 )]
 #[delete("/batch/{job_id}")]

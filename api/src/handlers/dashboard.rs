@@ -50,6 +50,7 @@ pub(crate) struct RecentJob {
     total_images: i32,
     processed_images: i32,
     created_at: Time,
+    #[schema(required)]
     completed_at: Option<Time>,
 }
 
@@ -128,7 +129,7 @@ static CATEGORIES: ListSpec = ListSpec {
 #[utoipa::path(
     tag = "dashboard",
     security(("bearer" = [])),
-    responses((status = 200, body = DashboardStats)),
+    responses((status = 200, description = "The figures", body = DashboardStats)),
 )]
 #[get("/dashboard/stats")]
 pub(crate) async fn get_stats(state: web::Data<State>, caller: Caller) -> Result<HttpResponse, ApiError> {
@@ -157,7 +158,7 @@ pub(crate) async fn get_stats(state: web::Data<State>, caller: Caller) -> Result
     tag = "dashboard",
     security(("bearer" = [])),
     params(ListQuery),
-    responses((status = 200, body = Page<RecentJob>)),
+    responses((status = 200, description = "A page of jobs in brief", body = Page<RecentJob>)),
 )]
 #[get("/dashboard/recent")]
 pub(crate) async fn list_recent(
@@ -175,7 +176,7 @@ pub(crate) async fn list_recent(
     tag = "dashboard",
     security(("bearer" = [])),
     params(ListQuery),
-    responses((status = 200, body = Page<CategoryCount>)),
+    responses((status = 200, description = "A page of categories", body = Page<CategoryCount>)),
 )]
 #[get("/dashboard/category-distribution")]
 pub(crate) async fn list_categories(

@@ -1,13 +1,7 @@
 //! The images of a product, after their upload.
 
 use super::jobs::tell_stopped;
-use crate::{
-    auth::Writer,
-    error::{ApiError, ErrorBody},
-    extract::Valid,
-    state::State,
-    views::ImageView,
-};
+use crate::{auth::Writer, error::ApiError, extract::Valid, state::State, views::ImageView};
 use actix_web::{HttpResponse, delete, put, web};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use garde::Validate;
@@ -34,7 +28,11 @@ fn only_true(is_primary: &bool, (): &()) -> garde::Result {
     security(("bearer" = [])),
     params(("product_id" = Uuid, Path), ("image_id" = Uuid, Path)),
     request_body = UpdateImage,
-    responses((status = 200, body = ImageView), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)),
+    responses(
+        (status = 200, description = "The image", body = ImageView),
+        (status = 404, description = "No such image of yours"),
+        (status = 409, description = "Nothing was uploaded for it yet"),
+    ),
 )]
 #[put("/products/{product_id}/images/{image_id}")]
 pub(crate) async fn update_image(
@@ -67,7 +65,7 @@ pub(crate) async fn update_image(
     tag = "products",
     security(("bearer" = [])),
     params(("product_id" = Uuid, Path), ("image_id" = Uuid, Path)),
-    responses((status = 204), (status = 404, body = ErrorBody)),
+    responses((status = 204, description = "It is gone"), (status = 404, description = "No such image of yours")),
 )]
 #[delete("/products/{product_id}/images/{image_id}")]
 pub(crate) async fn delete_image(

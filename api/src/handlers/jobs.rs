@@ -2,7 +2,7 @@
 
 use crate::{
     auth::{Caller, Writer},
-    error::{ApiError, ErrorBody},
+    error::ApiError,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
     views::JobView,
@@ -55,7 +55,7 @@ static JOBS: ListSpec = ListSpec {
         ("job_type" = Option<String>, Query, description = "One or several, separated by commas"),
         ListQuery,
     ),
-    responses((status = 200, body = Page<JobView>)),
+    responses((status = 200, description = "A page of jobs", body = Page<JobView>)),
 )]
 #[get("/jobs")]
 pub(crate) async fn list_jobs(
@@ -74,7 +74,10 @@ pub(crate) async fn list_jobs(
     tag = "jobs",
     security(("bearer" = [])),
     params(("job_id" = Uuid, Path)),
-    responses((status = 200, body = JobView), (status = 404, body = ErrorBody)),
+    responses(
+        (status = 200, description = "The job", body = JobView),
+        (status = 404, description = "No such job of yours"),
+    ),
 )]
 #[get("/jobs/{job_id}")]
 pub(crate) async fn get_job(
@@ -95,9 +98,9 @@ pub(crate) async fn get_job(
     security(("bearer" = [])),
     params(("job_id" = Uuid, Path)),
     responses(
-        (status = 200, body = JobView),
-        (status = 404, body = ErrorBody),
-        (status = 409, description = "It has already ended", body = ErrorBody),
+        (status = 200, description = "The job", body = JobView),
+        (status = 404, description = "No such job of yours"),
+        (status = 409, description = "It has already ended"),
     ),
 )]
 #[post("/jobs/{job_id}/cancel")]

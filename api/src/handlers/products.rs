@@ -3,7 +3,7 @@
 use super::jobs::tell_stopped;
 use crate::{
     auth::{Caller, Writer},
-    error::{ApiError, ErrorBody},
+    error::ApiError,
     extract::Valid,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
@@ -138,7 +138,7 @@ const STATUSES: Values =
         ("status" = Option<String>, Query, description = "One or several, separated by commas"),
         ListQuery,
     ),
-    responses((status = 200, body = Page<ProductView>)),
+    responses((status = 200, description = "A page of products", body = Page<ProductView>)),
 )]
 #[get("/products")]
 pub(crate) async fn list_products(
@@ -160,7 +160,7 @@ pub(crate) async fn list_products(
     tag = "products",
     security(("bearer" = [])),
     request_body = CreateProduct,
-    responses((status = 201, body = ProductView)),
+    responses((status = 201, description = "The product", body = ProductView)),
 )]
 #[post("/products")]
 pub(crate) async fn create_product(
@@ -189,7 +189,10 @@ pub(crate) async fn create_product(
     tag = "products",
     security(("bearer" = [])),
     params(("product_id" = Uuid, Path)),
-    responses((status = 200, body = ProductView), (status = 404, body = ErrorBody)),
+    responses(
+        (status = 200, description = "The product", body = ProductView),
+        (status = 404, description = "No such product of yours"),
+    ),
 )]
 #[get("/products/{product_id}")]
 pub(crate) async fn get_product(
@@ -208,7 +211,10 @@ pub(crate) async fn get_product(
     security(("bearer" = [])),
     params(("product_id" = Uuid, Path)),
     request_body = UpdateProduct,
-    responses((status = 200, body = ProductView), (status = 404, body = ErrorBody)),
+    responses(
+        (status = 200, description = "The product", body = ProductView),
+        (status = 404, description = "No such product of yours"),
+    ),
 )]
 #[put("/products/{product_id}")]
 pub(crate) async fn update_product(
@@ -247,7 +253,7 @@ pub(crate) async fn update_product(
     tag = "products",
     security(("bearer" = [])),
     params(("product_id" = Uuid, Path)),
-    responses((status = 204), (status = 404, body = ErrorBody)),
+    responses((status = 204, description = "It is gone"), (status = 404, description = "No such product of yours")),
 )]
 #[delete("/products/{product_id}")]
 pub(crate) async fn delete_product(

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     auth::{Caller, Writer},
-    error::{ApiError, ErrorBody},
+    error::ApiError,
     extract::Valid,
     state::State,
     views::URL_VALID,
@@ -102,7 +102,10 @@ pub(crate) struct UploadAccepted {
     tag = "uploads",
     security(("bearer" = [])),
     request_body = AnnounceUpload,
-    responses((status = 200, body = PresignedUpload), (status = 404, body = ErrorBody)),
+    responses(
+        (status = 200, description = "Where to put the bytes", body = PresignedUpload),
+        (status = 404, description = "No such product or image of yours"),
+    ),
 )]
 #[post("/uploads/presigned-url")]
 pub(crate) async fn presign_upload(
@@ -146,10 +149,10 @@ pub(crate) async fn presign_upload(
     security(("bearer" = [])),
     request_body = ConfirmUpload,
     responses(
-        (status = 200, body = UploadAccepted),
-        (status = 404, body = ErrorBody),
-        (status = 409, description = "Nothing was uploaded yet", body = ErrorBody),
-        (status = 502, body = ErrorBody),
+        (status = 200, description = "The analysis is queued", body = UploadAccepted),
+        (status = 404, description = "No such product or image of yours"),
+        (status = 409, description = "Nothing was uploaded yet"),
+        (status = 502, description = "The object store failed"),
     ),
 )]
 #[post("/uploads/confirm")]
@@ -186,9 +189,9 @@ pub(crate) async fn confirm_upload(
     security(("bearer" = [])),
     request_body(content = DirectUpload, content_type = "multipart/form-data"),
     responses(
-        (status = 200, body = UploadAccepted),
-        (status = 404, body = ErrorBody),
-        (status = 502, body = ErrorBody),
+        (status = 200, description = "The analysis is queued", body = UploadAccepted),
+        (status = 404, description = "No such product or image of yours"),
+        (status = 502, description = "The object store failed"),
     ),
 )]
 #[post("/uploads/direct")]

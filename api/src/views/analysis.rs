@@ -17,18 +17,24 @@ pub(crate) struct AnalysisView {
     product_image_id: Uuid,
     /// Empty until the models have run.
     model_version: String,
+    #[schema(required)]
     classification_label: Option<String>,
     /// 0–1.
+    #[schema(required)]
     classification_confidence: Option<f64>,
     /// Label → confidence.
     #[schema(value_type = std::collections::BTreeMap<String, f64>)]
     classification_scores: Value,
+    #[schema(required)]
     description_text: Option<String>,
+    #[schema(required)]
     description_model: Option<String>,
     /// Milliseconds spent in the steps.
+    #[schema(required)]
     processing_time_ms: Option<i64>,
     #[schema(schema_with = word_lists::analysis_status)]
     status: AnalysisStatus,
+    #[schema(required)]
     error_message: Option<String>,
     extracted_attributes: Vec<AttributeView>,
     detected_defects: Vec<DefectView>,

@@ -26,8 +26,10 @@ pub(crate) struct ImageView {
     content_type: String,
     file_size_bytes: i64,
     /// Pixels of the upright image; null until `preprocess` is done.
+    #[schema(required)]
     width: Option<i32>,
     /// Pixels of the upright image; null until `preprocess` is done.
+    #[schema(required)]
     height: Option<i32>,
     is_primary: bool,
     #[schema(schema_with = word_lists::upload_status)]

@@ -32,8 +32,11 @@ pub(crate) struct JobView {
     failed_images: i32,
     /// The same as `id`.
     task_id: Uuid,
+    #[schema(required)]
     started_at: Option<Time>,
+    #[schema(required)]
     completed_at: Option<Time>,
+    #[schema(required)]
     error_message: Option<String>,
     steps: Vec<StepView>,
     created_at: Time,
@@ -50,10 +53,14 @@ pub(crate) struct StepView {
     /// `running` from the first image's beginning to the last one's end; then `failed` if it failed for any image.
     #[schema(schema_with = word_lists::step_status)]
     status: StepStatus,
+    #[schema(required)]
     started_at: Option<Time>,
+    #[schema(required)]
     completed_at: Option<Time>,
     /// Milliseconds spent over all images.
+    #[schema(required)]
     duration_ms: Option<i64>,
+    #[schema(required)]
     error_message: Option<String>,
     /// What the step found; with several images `{"images": {image id: what it found}}`.
     #[schema(value_type = Object)]

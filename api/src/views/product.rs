@@ -19,10 +19,14 @@ pub(crate) struct ProductView {
     id: Uuid,
     user_id: Uuid,
     title: String,
+    #[schema(required)]
     description: Option<String>,
+    #[schema(required)]
     category: Option<String>,
+    #[schema(required)]
     subcategory: Option<String>,
     /// The description that the analysis of the primary image gave.
+    #[schema(required)]
     ai_description: Option<String>,
     #[schema(schema_with = word_lists::product_status)]
     status: ProductStatus,
