@@ -88,9 +88,6 @@ text_enum! {
     }
 }
 
-/// The steps of an image analysis, in order, each run for each image.
-pub const ANALYSIS_STEPS: [&str; 5] = ["preprocess", "classify", "extract_attributes", "detect_defects", "describe"];
-
 /// Which images to analyse; the ids are in `job_images`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageAnalysis {
