@@ -1,0 +1,25 @@
+//! What the tests stand on: real servers, a world of its own for each test, real processes, and a client.
+//!
+//! The servers (PostgreSQL, Redis, an S3 store) are started once a run, in a folder that the next run clears away. A
+//! [`World`] is a database, a Redis prefix and a bucket of its own on them, so that all tests run side by side.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at a broken assumption; that is what it is for"
+)]
+
+mod client;
+mod jobs;
+mod process;
+mod running;
+mod servers;
+mod world;
+
+pub use client::{Answer, Client, Member};
+pub use jobs::{Tenant, assert_whole};
+pub use process::Process;
+pub use running::{Api, Running, eventually};
+pub use servers::{Servers, binary, onnxruntime, project_root};
+pub use world::World;
