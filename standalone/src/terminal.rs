@@ -82,11 +82,12 @@ impl Terminal {
 /// An empty table, to be filled and said; as wide as the terminal.
 #[must_use]
 pub fn table() -> Table {
-    const WIDTH: u16 = 100; // where the terminal does not tell its own
+    const NARROWEST: u16 = 60;
+    const WIDEST: u16 = 120;
     let mut table = Table::new();
-    if !table.is_tty() {
-        table.set_width(WIDTH);
-    }
+    // Some terminals call themselves 0 wide, and long lines are hard to read on very wide ones.
+    let width = table.width().filter(|width| *width >= NARROWEST).unwrap_or(WIDEST);
+    table.set_width(width.min(WIDEST));
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table
 }

@@ -1,6 +1,6 @@
 //! `atelier up` as a person uses it: the real program, in a folder and on a port of its own.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a broken assumption")]
 
 use std::{
     fs,

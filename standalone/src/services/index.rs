@@ -46,13 +46,19 @@ async fn fetch_patiently(wheel: &Wheel, index: &Url, target: &Path, bar: &Progre
     loop {
         match fetch_once(wheel, index, target, bar).await {
             Ok(hash) => return Ok(hash),
-            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(error) if attempt == ATTEMPTS || !may_pass(&error) => return Err(error),
             Err(_) => tokio::time::sleep(pause).await,
         }
         attempt += 1;
         pause *= 2;
         bar.set_position(0);
     }
+}
+
+/// Whether another attempt may fare better: the network failed, or the index is in trouble.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let of_network = error.chain().find_map(|cause| cause.downcast_ref::<reqwest::Error>());
+    of_network.is_some_and(|error| error.status().is_none_or(|status| status.is_server_error()))
 }
 
 async fn fetch_once(wheel: &Wheel, index: &Url, target: &Path, bar: &ProgressBar) -> anyhow::Result<String> {

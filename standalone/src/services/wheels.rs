@@ -194,4 +194,42 @@ mod tests {
     fn the_hash_is_written_as_usual() {
         assert_eq!(sha256(&b"abc"[..]).unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
+
+    /// An index with one file, and the address to ask it under.
+    fn index_with(file: &'static str, content: &'static str) -> (tokio::runtime::Runtime, Url) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = crate::services::ports::listen(None).unwrap();
+        let address = format!("http://{}/simple/", listener.local_addr().unwrap());
+        let _inside = runtime.enter();
+        let listener = crate::services::http::listener(listener).unwrap();
+        runtime.spawn(crate::services::http::serve(listener, move |request| {
+            let page = format!("<a href='{file}'>{file}</a>");
+            let body = if request.uri().path().ends_with(".whl") { content.to_owned() } else { page };
+            std::future::ready(Ok(hyper::Response::new(http_body_util::Full::new(hyper::body::Bytes::from(body)))))
+        }));
+        drop(_inside);
+        (runtime, Url::parse(&address).unwrap())
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_pinned_one_is_not_unpacked() {
+        let (_index, address) = index_with("thing-1-py3.whl", "something else");
+        let tools = tempfile::tempdir().unwrap();
+        let wheel = Wheel {
+            name: "thing".to_owned(),
+            version: "1".to_owned(),
+            arch: "x86_64".to_owned(),
+            file: "thing-1-py3.whl".to_owned(),
+            sha256: "0".repeat(64),
+            bytes: 14,
+            unpack: vec![String::new()],
+        };
+        let error = wheel.obtain(tools.path(), &address, &Terminal::quiet()).unwrap_err().to_string();
+        assert!(error.contains("not the file that was pinned"), "{error}");
+        assert!(!wheel.folder(tools.path()).exists());
+
+        let missing = Wheel { file: "thing-2-py3.whl".to_owned(), ..wheel };
+        let error = format!("{:#}", missing.obtain(tools.path(), &address, &Terminal::quiet()).unwrap_err());
+        assert!(error.contains("does not have thing-2-py3.whl"), "{error}");
+    }
 }

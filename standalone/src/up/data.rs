@@ -71,6 +71,15 @@ impl DataFolder {
         serde_json::from_slice(&note).unwrap_or_default()
     }
 
+    /// The major versions of PostgreSQL that have left data here, in order.
+    pub(super) fn postgres_versions(&self) -> Vec<u32> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut found: Vec<u32> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("pg")?.parse().ok()).collect();
+        found.sort_unstable();
+        found
+    }
+
     pub(super) fn remember_ports(&self, ports: Ports) -> anyhow::Result<()> {
         let note = serde_json::to_vec_pretty(&ports)?;
         fs::write(self.path.join("ports.json"), note).context("cannot write ports.json")
@@ -103,6 +112,10 @@ mod tests {
         let ports = Ports { s3: Some(9000), ..Ports::default() };
         data.remember_ports(ports).unwrap();
         let secret = data.secret("one").unwrap();
+        for name in ["pg18", "pg15", "pg15.password", "pgx"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        assert_eq!(data.postgres_versions(), [15, 18]);
         drop(data);
         let data = DataFolder::open(folder.path()).unwrap();
         assert_eq!(data.ports(), ports);

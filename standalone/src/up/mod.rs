@@ -125,7 +125,10 @@ async fn supervise(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result
     let mut servers = None; // out here, so that store and mail sink outlive the programs
     let ended = tokio::select! {
         ended = serve(arguments, &data, terminal, &mut supervisor, &mut servers, begun) => ended,
-        () = signals.any() => Ok(()),
+        () = signals.any() => match arguments.once {
+            true => Err(anyhow::anyhow!("interrupted before the tour was over")),
+            false => Ok(()),
+        },
     };
     terminal.say("\nstopping …");
     tokio::select! {
@@ -176,7 +179,7 @@ async fn serve(
         }
     }
     terminal.say("\nServing until Ctrl-C.");
-    supervisor.forever().await
+    supervisor.forever(&data.logs()).await
 }
 
 fn programs(arguments: &Arguments, data: &DataFolder, environment: &[(String, String)]) -> Vec<Program> {

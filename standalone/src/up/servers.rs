@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{self, Surroundings},
-    services::{Durability, MailSink, Postgres, Redis, S3, Service, Toolbox, ports},
+    services::{Durability, MailSink, Postgres, PostgresBinaries, Redis, S3, Service, Toolbox, ports},
     terminal::Terminal,
 };
 
@@ -171,13 +171,28 @@ fn start_postgres(
     before: Ports,
     terminal: &Terminal,
 ) -> anyhow::Result<Postgres> {
-    let binaries = toolbox.postgres()?;
+    let binaries = fitting_postgres(toolbox, data, terminal)?;
     let begun = Instant::now();
     let server = Postgres::start(&binaries, data.path(), Durability::Durable, before.postgres)?;
     let (port, seconds) = (server.port(), begun.elapsed().as_secs_f64());
     let (name, place) = (binaries.to_string(), binaries.folder.display());
     terminal.say(format_args!("  {name:<14} 127.0.0.1:{port} ({place}, {seconds:.1} s)"));
     Ok(server)
+}
+
+/// The best PostgreSQL there is, unless the data folder holds data of another version that can be had, too.
+fn fitting_postgres(toolbox: &Toolbox, data: &DataFolder, terminal: &Terminal) -> anyhow::Result<PostgresBinaries> {
+    let best = toolbox.postgres()?;
+    let kept = data.postgres_versions();
+    let Some(newest) = kept.last().copied().filter(|_| !kept.contains(&best.major)) else {
+        return Ok(best);
+    };
+    let same = kept.iter().rev().find_map(|major| toolbox.postgres_of(*major));
+    if same.is_none() {
+        terminal
+            .say(format_args!("  the data in pg{newest} need PostgreSQL {newest}, which is not here; starting empty"));
+    }
+    Ok(same.unwrap_or(best))
 }
 
 fn start_redis(toolbox: &Toolbox, data: &DataFolder, before: Ports, terminal: &Terminal) -> anyhow::Result<Redis> {

@@ -1,6 +1,9 @@
 //! Watches children, starts again what dies, stops all in reverse order.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::mpsc,
@@ -8,11 +11,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{services::Service, terminal::Terminal};
+use crate::{
+    services::{Service, logs},
+    terminal::Terminal,
+};
 
 const LOOK: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LOOK_AT_LOGS: Duration = Duration::from_secs(20);
 /// After this long the last death is history.
 const STABLE: Duration = Duration::from_secs(60);
 /// Deaths nobody has asked about yet; beyond this number they are not counted.
@@ -64,10 +71,18 @@ impl Supervisor {
         std::iter::from_fn(|| self.deaths.try_recv().ok()).collect()
     }
 
-    /// Waits while the children are watched.
-    pub(super) async fn forever(&mut self) -> ! {
+    /// Waits while the children are watched, and keeps their logs from filling the disk.
+    pub(super) async fn forever(&mut self, folder: &Path) -> ! {
+        let mut look = tokio::time::interval(LOOK_AT_LOGS);
         loop {
-            self.deaths.recv().await; // said on the terminal already
+            tokio::select! {
+                _ = self.deaths.recv() => {} // said on the terminal already
+                _ = look.tick() => {
+                    let folder = folder.to_owned();
+                    // A log that cannot be shortened now is looked at again.
+                    let _ = spawn_blocking(move || logs::shorten(&folder)).await;
+                }
+            }
         }
     }
 

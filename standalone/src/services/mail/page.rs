@@ -46,9 +46,9 @@ fn list(mails: &[Mail]) -> String {
         let subject = mail.subject();
         let subject = if subject.is_empty() { "(no subject)" } else { &subject };
         // Writing to a string cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             rows,
-            "<tr><td><a href=\"/mails/{}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+            "<tr><td><a href=\"/mails/{}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td></tr>",
             mail.number,
             escape(subject),
             escape(&mail.to.join(", ")),
