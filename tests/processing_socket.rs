@@ -1,6 +1,7 @@
 //! `/ws/processing/{job_id}`: every event once, in order, whenever one comes and whatever Redis does.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
+use diesel_async::RunQueryDsl;
 use futures_util::StreamExt;
 use harness::{Client, Member, World, project_root};
 use serde_json::{Value, json};
@@ -176,4 +177,39 @@ async fn a_server_that_stops_tells_its_sockets_to_connect_again() {
     assert_eq!(closed, Err(1001));
     let client = world.client(&other).with_token(member.client.token());
     client.post(&format!("/jobs/{job}/cancel"), json!({})).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_dropped_and_not_waited_for() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let (_, job) = queued(&member).await;
+    // more than the buffers on the way can hold
+    let stuffing = "WITH events AS ( \
+            INSERT INTO job_events (job_id, seq, body) \
+            SELECT id, seq, jsonb_build_object('type', 'step_update', 'item', NULL, 'step', 'classify', \
+                'status', 'running', 'data', jsonb_build_object('text', repeat('x', 200000)), \
+                'progress', jsonb_build_object('completed', 0, 'total', 5), 'at', now()) \
+            FROM jobs, generate_series(1, 200) AS seq RETURNING seq) \
+         UPDATE jobs SET last_seq = (SELECT max(seq) FROM events)";
+    diesel::sql_query(stuffing).execute(&mut world.conn().await).await.unwrap();
+    let slots = format!("{}:sockets:processing:{}", world.prefix, member.registration["id"].as_str().unwrap());
+    let count = async || redis::cmd("ZCARD").arg(&slots).query_async::<u32>(&mut world.redis.clone()).await.unwrap();
+
+    let mut lazy = open(&member.client, &job, member.client.token()).await;
+    harness::eventually("the socket to be let in", async || (count().await == 1).then_some(())).await;
+    harness::eventually("the socket to be given up", async || (count().await == 0).then_some(())).await;
+    let mut last = 0;
+    while let Ok(frame) = next(&mut lazy).await {
+        last = frame["seq"].as_u64().unwrap();
+    }
+    assert!((1..200).contains(&last), "it got the first {last} of 200 events");
+
+    let url = format!("&last_event_id={last}");
+    let (rest, ()) = tokio::join!(member.client.follow(&job, &url), cancel(&member, &job));
+    assert_eq!(
+        (rest.0[0]["seq"].as_u64(), rest.0.last().unwrap()["seq"].as_u64(), rest.1),
+        (Some(last + 1), Some(201), 1000)
+    );
 }
