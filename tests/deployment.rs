@@ -136,7 +136,7 @@ fn no_secret_has_a_working_default() {
 fn every_service_is_watched_and_pinned_and_kept_off_the_network() {
     let compose = compose();
     for (name, service) in services(&compose) {
-        let once = service["restart"] == Value::from("no");
+        let once = service["restart"] == "no";
         let check = service.get("healthcheck").map(|check| &check["test"]);
         assert!(once || check.is_some_and(Value::is_sequence), "{name} has no health check");
         let image = service["image"].as_str().unwrap();
