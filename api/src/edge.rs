@@ -15,8 +15,8 @@ use actix_web::{
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        Method, StatusCode,
-        header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
+        ConnectionType, Method, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
     },
     middleware::Next,
     web,
@@ -56,8 +56,9 @@ pub(crate) async fn edge(
     // no copy of the request may be kept: the router has to be its only holder
     let mut response = if refused {
         let refusal = ApiError::unavailable("The server is stopping; try again", 1);
-        request.into_response(HttpResponse::from_error(refusal)).map_into_boxed_body()
+        ServiceResponse::new(request.into_parts().0, HttpResponse::from_error(refusal))
     } else {
+        // neither CORS nor the router answers with an `Err`: theirs are responses that hold one
         next.call(request).instrument(tracing::info_span!("request", id)).await?.map_into_boxed_body()
     };
     if let Some(mut rendered) = response.response().error().map(|error| render(error, &id)) {
@@ -78,7 +79,8 @@ pub(crate) async fn edge(
         headers.insert(X_API_VERSION, HeaderValue::from_static("v1"));
     }
     if refused {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        // another replica takes the next request of this client
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     security::add_headers(&mut response, state.as_ref().map(|state| state.get_ref()));
     report(&response, &id, &method, began);
