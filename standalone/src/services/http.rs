@@ -1,6 +1,6 @@
 //! The accept loop that the S3 store and the mail sink's page share.
 
-use std::{convert::Infallible, future::Future, net};
+use std::{convert::Infallible, future::Future, net, time::Duration};
 
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::{
@@ -8,6 +8,9 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::task::JoinSet;
+
+/// After a failed accept (out of file handles, say), before the next.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers HTTP on `listener` until the future is dropped, which also ends the connections.
 pub(crate) async fn serve<H, F, B>(listener: tokio::net::TcpListener, handler: H)
@@ -22,9 +25,8 @@ where
     loop {
         let accepted = listener.accept().await;
         while connections.try_join_next().is_some() {}
-        // Out of file handles, for instance: the next connection may fare better.
         let Ok((socket, _)) = accepted else {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let service = hyper::service::service_fn(handler.clone());

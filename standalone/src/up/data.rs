@@ -87,7 +87,8 @@ impl DataFolder {
 
     /// Writes the programs' settings, so that a shell can be given the same: `set -a; . DIR/environment`.
     pub(super) fn write_environment(&self, environment: &[(String, String)]) -> anyhow::Result<()> {
-        let lines: String = environment.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
+        let quoted = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
+        let lines: String = environment.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect();
         secret::write(&self.environment_file(), &lines)
     }
 
@@ -116,6 +117,9 @@ mod tests {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         assert_eq!(data.postgres_versions(), [15, 18]);
+        let file = data.environment_file();
+        data.write_environment(&[("NAME".to_owned(), "it's".to_owned())]).unwrap();
+        assert_eq!(fs::read_to_string(file).unwrap(), "NAME='it'\\''s'\n");
         drop(data);
         let data = DataFolder::open(folder.path()).unwrap();
         assert_eq!(data.ports(), ports);

@@ -61,7 +61,7 @@ impl Servers {
                 onnxruntime.join().unwrap_or_else(|_| Err(panicked())),
             )
         });
-        let (postgres, redis, onnxruntime) = (postgres?, redis?, onnxruntime?);
+        let (postgres, redis, onnxruntime) = all(postgres, redis, onnxruntime)?;
         terminal.say(format_args!("  ONNX Runtime   {}", onnxruntime.display()));
 
         let (s3, store) = start_store(arguments, data, before, &surroundings)?;
@@ -162,6 +162,23 @@ impl Servers {
             table.add_row([name, &place]);
         }
         table
+    }
+}
+
+/// All three, or everything that is missing at once.
+fn all<A, B, C>(
+    first: anyhow::Result<A>,
+    second: anyhow::Result<B>,
+    third: anyhow::Result<C>,
+) -> anyhow::Result<(A, B, C)> {
+    match (first, second, third) {
+        (Ok(first), Ok(second), Ok(third)) => Ok((first, second, third)),
+        (first, second, third) => {
+            let problems = [first.err(), second.err(), third.err()];
+            let told: Vec<String> =
+                problems.into_iter().flatten().map(|problem| format!("\n  - {problem:#}")).collect();
+            bail!("not all that is needed can be started:{}", told.concat())
+        }
     }
 }
 

@@ -9,7 +9,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::store::{Mail, Store};
+use super::{
+    super::http::ACCEPT_PAUSE,
+    store::{Mail, Store},
+};
 
 /// The largest mail taken, in bytes.
 const MAX_MAIL: usize = 25 << 20;
@@ -23,7 +26,7 @@ pub(super) async fn serve(listener: TcpListener, store: Arc<Store>) {
         let accepted = listener.accept().await;
         while sessions.try_join_next().is_some() {}
         let Ok((socket, _)) = accepted else {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let store = Arc::clone(&store);
