@@ -14,12 +14,17 @@ use futures_util::{StreamExt, future::LocalBoxFuture};
 use garde::Validate;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Bodies above this size are checked up to the first mistake only: reading them again costs too much.
 const REPAIRABLE: usize = 64 * 1024;
 
 /// Most mistakes that are looked for in the shape of one body.
 const MAX_MISTAKES: usize = 20;
+
+/// How long a sender may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A checked JSON body of at most `MIB` mebibytes.
 ///
@@ -54,7 +59,7 @@ impl From<&Config> for () {
 /// The whole body, at most `limit` bytes.
 pub(crate) async fn read(mut payload: Payload, limit: usize) -> Result<BytesMut, ApiError> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
+    while let Some(chunk) = timeout(SILENCE, payload.next()).await.map_err(|_| malformed("The body did not come"))? {
         let chunk = chunk.map_err(|error| malformed("The body broke off").because(error))?;
         if body.len() + chunk.len() > limit {
             return Err(malformed(format!("The body is too large; at most {limit} bytes are taken")));

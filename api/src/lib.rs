@@ -12,7 +12,7 @@ mod extract;
 mod fallback;
 mod handlers;
 mod list;
-mod live;
+pub mod live;
 mod routes;
 mod security;
 mod server;

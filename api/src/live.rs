@@ -34,7 +34,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a listener hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Live {
+pub enum Live {
     /// A message as it was published.
     Message(Bytes),
     /// The connection to Redis broke and is back: messages may have been lost.
@@ -43,7 +43,7 @@ pub(crate) enum Live {
 
 /// The hub; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Hub {
+pub struct Hub {
     client: redis::Client,
     shared: Arc<Shared>,
 }
@@ -63,15 +63,17 @@ struct Wanted {
 
 struct Topic {
     wanted_since: Instant,
+    /// Redis has confirmed the subscription before, on a connection that broke.
+    resumes: bool,
     listeners: broadcast::Sender<Live>,
     /// Whether Redis has confirmed the subscription.
     confirmed: watch::Sender<bool>,
 }
 
 /// A listener of one topic. Dropping it ends the subscription.
-pub(crate) struct Subscription {
+pub struct Subscription {
     /// What is published from now on. A listener that lags loses the oldest messages and is told so.
-    pub(crate) receiver: broadcast::Receiver<Live>,
+    pub receiver: broadcast::Receiver<Live>,
     // declared last: when it is dropped, the receiver is gone already and no longer counted
     _leaver: Leaver,
 }
@@ -96,14 +98,15 @@ impl Shared {
 }
 
 impl Hub {
-    pub(crate) fn new(client: redis::Client) -> Self {
+    /// A hub on this Redis; [`Hub::run`] makes it work.
+    pub fn new(client: redis::Client) -> Self {
         Self { client, shared: Arc::default() }
     }
 
     /// Listens to a channel of Redis. Subscribe first and read what is stored second, then nothing is missed: what is
     /// published once this has returned is heard. While Redis is away it returns after a moment nevertheless, and
     /// [`Live::Resumed`] comes when Redis is back.
-    pub(crate) async fn subscribe(&self, channel: &str) -> Subscription {
+    pub async fn subscribe(&self, channel: &str) -> Subscription {
         let (receiver, mut confirmation) = {
             let mut wanted = self.shared.lock();
             let Wanted { topics, changed } = &mut *wanted;
@@ -111,6 +114,7 @@ impl Hub {
                 changed.push(channel.to_owned());
                 Topic {
                     wanted_since: Instant::now(),
+                    resumes: false,
                     listeners: broadcast::Sender::new(BEHIND),
                     confirmed: watch::Sender::new(false),
                 }
@@ -125,7 +129,7 @@ impl Hub {
     }
 
     /// Keeps the subscriber connection until `shutdown`.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(self, shutdown: CancellationToken) {
         let mut pause = Duration::from_millis(50);
         loop {
             let session = async {
@@ -198,10 +202,11 @@ impl Hub {
         };
         if wanted && !subscribed.contains(&channel) {
             answered(timeout(ANSWER, sink.subscribe(&channel)).await)?;
-            if let Some(topic) = self.shared.lock().topics.get(&channel) {
+            if let Some(topic) = self.shared.lock().topics.get_mut(&channel) {
                 topic.confirmed.send_replace(true);
-                // whoever waits for so short a time has not begun to read what is stored
-                if topic.wanted_since.elapsed() >= CONFIRMATION {
+                let resumes = std::mem::replace(&mut topic.resumes, true);
+                // whoever waits for the first time, and not for long, has not begun to read what is stored
+                if resumes || topic.wanted_since.elapsed() >= CONFIRMATION {
                     // nobody listening is no mistake
                     let _ = topic.listeners.send(Live::Resumed);
                 }

@@ -109,10 +109,11 @@ impl Server {
                 stopping.requests.wait().await;
                 stopping.sockets.wait().await;
             };
-            if timeout(grace, ended).await.is_err() {
+            let in_time = timeout(grace, ended).await.is_ok();
+            if !in_time {
                 tracing::warn!(grace_s = grace.as_secs(), "some requests did not finish in time");
             }
-            handle.stop(true).await;
+            handle.stop(in_time).await;
         });
         tracing::info!(%address, "the API listens");
         let ended = server.await.context("the HTTP server failed");
