@@ -23,7 +23,7 @@ CREATE TABLE jobs (
     -- attempts that are not held against max_attempts: hand-backs, provider cool-downs
     forgiven         integer NOT NULL DEFAULT 0,
     max_attempts     integer NOT NULL CHECK (max_attempts >= 1),
-    -- attempts that ended with the death of their process; such a job runs alone in its next process
+    -- attempts that ended with the death of their process; after two, or before its last attempt, the job runs alone
     crashes          integer NOT NULL DEFAULT 0,
     run_at           timestamptz NOT NULL DEFAULT now(),
     worker           text,

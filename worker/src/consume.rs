@@ -3,29 +3,41 @@
 use crate::{
     config::Config,
     context::{Context, StopReason},
-    execute::execute,
+    execute::{self, execute},
     pools::Pool,
 };
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use apalis::prelude::*;
 use shared::{
-    models::{Failure, Job},
+    models::{Job, JobStep},
     queue::{Ack, BackendOptions, LeaseBackend, Queue, spawn_handlers},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::sync::OwnedRwLockReadGuard;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{sync::OwnedRwLockReadGuard, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 /// How long after the grace time the handed-back jobs may take to be written down.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
+/// How long claimed ids are kept from other workers because a job wants to run alone here.
+const TURN: Duration = Duration::from_millis(500);
+
 /// A job as the handler gets it.
 enum Claimed {
-    /// Held by this process, together with its turn among the others.
-    Job(Box<Job>, Arc<OwnedRwLockReadGuard<()>>),
-    /// Not claimed yet: a process died while it held this job, so it runs alone.
+    /// Held by this process.
+    Job(Box<Held>),
+    /// Not claimed yet: processes died while they held this job, so it runs alone.
     Suspect(Uuid),
+}
+
+/// A job held by this process.
+struct Held {
+    job: Job,
+    /// Its steps, unless they could not be read.
+    steps: Option<Vec<JobStep>>,
+    /// Keeps jobs waiting that run alone.
+    turn: Arc<OwnedRwLockReadGuard<()>>,
 }
 
 /// What the handlers of one queue share.
@@ -93,8 +105,9 @@ fn backend(station: &Arc<Station>, stop: CancellationToken, tasks: TaskTracker) 
 
 async fn handle(claimed: Claimed, station: Data<Arc<Station>>) -> Ack {
     match claimed {
-        Claimed::Job(job, turn) => {
-            let ack = execute(&station.context, &station.pool, &station.queue, *job).await;
+        Claimed::Job(held) => {
+            let Held { job, steps, turn } = *held;
+            let ack = execute(&station.context, &station.pool, &station.queue, job, steps).await;
             drop(turn);
             ack
         }
@@ -107,12 +120,24 @@ impl Station {
     async fn claim(&self, ids: Vec<Uuid>) -> Result<Vec<(Uuid, Claimed)>> {
         let context = &self.context;
         // while a suspect runs, nothing is claimed that its death would take along
-        let turn = Arc::new(context.turn.clone().read_owned().await);
+        let turn = timeout(TURN, context.turn.clone().read_owned()).await;
+        let turn = Arc::new(turn.map_err(|_| anyhow!("a job that runs alone has its turn in this process"))?);
         let mut conn = context.pool.get().await?;
-        let jobs = Job::claim(&mut conn, &ids, &context.worker, self.pool.attempts).await?;
-        let suspects = if jobs.len() < ids.len() { Job::list_suspects(&mut conn, &ids).await? } else { Vec::new() };
-        let mut claimed: Vec<_> =
-            jobs.into_iter().map(|job| (job.id, Claimed::Job(Box::new(job), turn.clone()))).collect();
+        let attempts = self.pool.attempts;
+        let jobs = Job::claim(&mut conn, &ids, &context.worker, attempts).await?;
+        let held: Vec<_> = jobs.iter().map(|job| job.id).collect();
+        // The jobs are held from here on, so no error may lose them: what cannot be read now is read by each of them.
+        let mut steps = JobStep::list_of_jobs(&mut conn, &held).await.ok().map(by_job);
+        let suspects = if jobs.len() < ids.len() {
+            Job::list_suspects(&mut conn, &ids, attempts).await.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let mut claimed = Vec::with_capacity(ids.len());
+        for job in jobs {
+            let steps = steps.as_mut().map(|steps| steps.remove(&job.id).unwrap_or_default());
+            claimed.push((job.id, Claimed::Job(Box::new(Held { job, steps, turn: turn.clone() }))));
+        }
         claimed.extend(suspects.into_iter().map(|id| (id, Claimed::Suspect(id))));
         Ok(claimed)
     }
@@ -126,8 +151,8 @@ impl Station {
         };
         let ack = match job.await {
             Ok(Some(job)) => {
-                tracing::warn!(job = %id, crashes = job.crashes, "a process died during this job; it runs alone now");
-                execute(context, &self.pool, &self.queue, job).await
+                tracing::warn!(job = %id, crashes = job.crashes, "processes died during this job; it runs alone now");
+                execute(context, &self.pool, &self.queue, job, None).await
             }
             Ok(None) => Ack::Done,
             Err(error) => {
@@ -141,15 +166,20 @@ impl Station {
 
     /// Jobs that were claimed but not begun when the worker was asked to stop: as if they had not been claimed.
     async fn hand_back(&self, unstarted: Vec<(Uuid, Claimed)>) {
-        let failure =
-            Failure { code: "handed_back".to_owned(), message: "The worker stopped before it began.".to_owned() };
-        let Ok(mut conn) = self.context.pool.get().await else { return };
         for (id, claimed) in unstarted {
-            if let Claimed::Job(job, _) = claimed
-                && let Err(error) = Job::retry(&mut conn, id, job.attempt, Duration::ZERO, true, &failure).await
+            if let Claimed::Job(held) = claimed
+                && let Err(error) = execute::hand_back(&self.context, &held.job).await
             {
                 tracing::warn!(job = %id, %error, "job not handed back; the scheduler will rescue it");
             }
         }
     }
+}
+
+fn by_job(steps: Vec<JobStep>) -> HashMap<Uuid, Vec<JobStep>> {
+    let mut jobs: HashMap<_, Vec<_>> = HashMap::new();
+    for step in steps {
+        jobs.entry(step.job_id).or_default().push(step);
+    }
+    jobs
 }

@@ -2,11 +2,13 @@
 
 use crate::{
     config::Config,
+    finisher::Finisher,
+    publisher::Publisher,
     vision::{Engine, Registry, Runtime},
 };
 use anyhow::{Context as _, Result};
-use redis::{AsyncCommands, aio::ConnectionManager};
-use shared::{db::Pool, events, kind::Kind, storage::Storage};
+use redis::aio::ConnectionManager;
+use shared::{db::Pool, kind::Kind, storage::Storage};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -30,13 +32,15 @@ pub(crate) struct Context {
     pub(crate) vision_threads: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) running: Running,
-    /// Held for reading by every job, for writing by a job that already took a process down with it: such a job runs
+    pub(crate) finisher: Finisher,
+    pub(crate) publisher: Publisher,
+    /// Held for reading by every job, for writing by a job that may have taken processes down with it: such a job runs
     /// alone, so that, if it does so again, no other job is charged for it.
     pub(crate) turn: Arc<RwLock<()>>,
 }
 
 impl Context {
-    pub(crate) async fn new(config: &Config) -> Result<Self> {
+    pub(crate) async fn new(config: &Config, finisher: Finisher, publisher: Publisher) -> Result<Self> {
         let engine =
             if config.pools.serves(Kind::ImageAnalysis.queue()) { Some(start_engine(config).await?) } else { None };
         let host = hostname();
@@ -51,18 +55,10 @@ impl Context {
             vision_threads: config.vision_threads,
             heartbeat: config.heartbeat,
             running: Running::default(),
+            finisher,
+            publisher,
             turn: Arc::default(),
         })
-    }
-
-    /// Tells listeners of a stored event. They read what they missed from the table, so failure costs only time.
-    pub(crate) async fn publish(&self, event: &events::Event) {
-        let Ok(message) = serde_json::to_string(event) else { return };
-        let published: redis::RedisResult<()> =
-            self.redis.clone().publish(events::channel(&self.prefix, event.job_id), message).await;
-        if let Err(error) = published {
-            tracing::debug!(job = %event.job_id, seq = event.seq, %error, "event not published");
-        }
     }
 }
 
@@ -111,7 +107,14 @@ impl StopSignal {
 
 /// The attempts that this process holds.
 #[derive(Default)]
-pub(crate) struct Running(Mutex<HashMap<Uuid, (i32, StopSignal)>>);
+pub(crate) struct Running(Mutex<Attempts>);
+
+#[derive(Default)]
+struct Attempts {
+    held: HashMap<Uuid, (i32, StopSignal)>,
+    /// Set when every attempt is to stop, also one that begins later.
+    all_stop: Option<StopReason>,
+}
 
 /// Takes the attempt off the list when it ends, however it ends.
 pub(crate) struct Registered<'a> {
@@ -124,41 +127,48 @@ pub(crate) struct Registered<'a> {
 impl Running {
     pub(crate) fn register(&self, job_id: Uuid, attempt: i32) -> Registered<'_> {
         let stop = StopSignal::default();
-        if let Some((_, older)) = self.lock().insert(job_id, (attempt, stop.clone())) {
+        let mut attempts = self.lock();
+        if let Some(reason) = attempts.all_stop {
+            stop.raise(reason);
+        }
+        if let Some((_, older)) = attempts.held.insert(job_id, (attempt, stop.clone())) {
             older.raise(StopReason::Lost);
         }
+        drop(attempts);
         Registered { running: self, job_id, attempt, stop }
     }
 
     /// Every job and attempt held.
     pub(crate) fn held(&self) -> Vec<(Uuid, i32)> {
-        self.lock().iter().map(|(id, (attempt, _))| (*id, *attempt)).collect()
+        self.lock().held.iter().map(|(id, (attempt, _))| (*id, *attempt)).collect()
     }
 
     /// Stops the attempt that holds this job here, if one does; `attempt` narrows it to that one.
     pub(crate) fn stop(&self, job_id: Uuid, attempt: Option<i32>, reason: StopReason) {
-        if let Some((held, signal)) = self.lock().get(&job_id)
+        if let Some((held, signal)) = self.lock().held.get(&job_id)
             && attempt.is_none_or(|attempt| attempt == *held)
         {
             signal.raise(reason);
         }
     }
 
-    /// Stops every attempt.
+    /// Stops every attempt, and each that begins from now on.
     pub(crate) fn stop_all(&self, reason: StopReason) {
-        self.lock().values().for_each(|(_, signal)| signal.raise(reason));
+        let mut attempts = self.lock();
+        attempts.all_stop = Some(reason);
+        attempts.held.values().for_each(|(_, signal)| signal.raise(reason));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, (i32, StopSignal)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Attempts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        let mut running = self.running.lock();
-        if running.get(&self.job_id).is_some_and(|(attempt, _)| *attempt == self.attempt) {
-            running.remove(&self.job_id);
+        let held = &mut self.running.lock().held;
+        if held.get(&self.job_id).is_some_and(|(attempt, _)| *attempt == self.attempt) {
+            held.remove(&self.job_id);
         }
     }
 }

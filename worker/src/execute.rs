@@ -5,15 +5,15 @@
 
 use crate::{
     context::{Context, StopReason},
+    finisher::FinishError,
     jobs,
     outcome::{Outcome, Stop},
     pools::Pool,
     reporter::Reporter,
 };
-use anyhow::Result;
 use futures_util::{FutureExt, future::BoxFuture};
 use shared::{
-    models::{Ending, Failure, Job, Waiting},
+    models::{Ending, Failure, Finish, Job, JobStep},
     queue::{Ack, Queue},
 };
 use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
@@ -23,12 +23,21 @@ use tracing::Instrument;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How often the database may refuse the end of an attempt before it is given up.
+const REFUSALS: usize = 5;
+
 /// Runs a claimed job to the end of its attempt and says what Redis is to do with its id.
 ///
 /// Boxed: through this many layers of borrowing futures the compiler no longer sees that the whole is `Send`.
-pub(crate) fn execute<'a>(context: &'a Context, pool: &'a Pool, queue: &'a Queue, job: Job) -> BoxFuture<'a, Ack> {
+pub(crate) fn execute<'a>(
+    context: &'a Context,
+    pool: &'a Pool,
+    queue: &'a Queue,
+    job: Job,
+    steps: Option<Vec<JobStep>>,
+) -> BoxFuture<'a, Ack> {
     let span = tracing::info_span!("job", id = %job.id, kind = %job.kind, attempt = job.attempt);
-    attempt(context, pool, queue, job).instrument(span).boxed()
+    attempt(context, pool, queue, job, steps).instrument(span).boxed()
 }
 
 /// What is to be written down about an attempt.
@@ -39,7 +48,7 @@ enum End {
     Lost,
 }
 
-async fn attempt(context: &Context, pool: &Pool, queue: &Queue, job: Job) -> Ack {
+async fn attempt(context: &Context, pool: &Pool, queue: &Queue, job: Job, steps: Option<Vec<JobStep>>) -> Ack {
     let registered = context.running.register(job.id, job.attempt);
     let started = std::time::Instant::now();
     let end = tokio::select! {
@@ -49,7 +58,7 @@ async fn attempt(context: &Context, pool: &Pool, queue: &Queue, job: Job) -> Ack
             StopReason::HandBack => End::HandBack,
             StopReason::Lost => End::Lost,
         },
-        end = run(context, pool, &job) => end,
+        end = run(context, pool, &job, steps) => end,
     };
     let word = settle(context, pool, queue, &job, end).await;
     metrics::counter!("atelier_attempts_total", "kind" => job.kind.as_str(), "outcome" => word).increment(1);
@@ -60,9 +69,13 @@ async fn attempt(context: &Context, pool: &Pool, queue: &Queue, job: Job) -> Ack
 }
 
 /// The handler under its timeout; a panic is an outcome like any other.
-async fn run(context: &Context, pool: &Pool, job: &Job) -> End {
+async fn run(context: &Context, pool: &Pool, job: &Job, steps: Option<Vec<JobStep>>) -> End {
     let handler = async {
-        let reporter = Reporter::open(context, job).await?;
+        let steps = match steps {
+            Some(steps) => steps,
+            None => JobStep::list(&mut *context.pool.get().await?, job.id).await?,
+        };
+        let reporter = Reporter::new(context, job, steps);
         jobs::run(&reporter, job).await
     };
     let caught = AssertUnwindSafe(handler).catch_unwind();
@@ -86,11 +99,20 @@ fn retry(code: &str, message: String) -> Outcome {
 /// it is back, and the heartbeat, which is away then too, makes it needless after the job was given to another.
 async fn settle(context: &Context, pool: &Pool, queue: &Queue, job: &Job, end: End) -> &'static str {
     let mut pause = FIRST_PAUSE;
+    let mut refusals = 0;
     loop {
         match write(context, pool, queue, job, &end).await {
             Ok(word) => return word,
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the end of an attempt is not written, trying again")
+            Err(error @ FinishError::Unreachable(_)) => {
+                tracing::warn!(%error, "the end of an attempt is not written, trying again")
+            }
+            Err(error @ FinishError::Refused(_)) if refusals < REFUSALS => {
+                refusals += 1;
+                tracing::warn!(%error, "the end of an attempt is not written, trying again");
+            }
+            Err(error @ FinishError::Refused(_)) => {
+                tracing::error!(%error, "the end of an attempt is not written; the scheduler will take the job over");
+                return "unwritten";
             }
         }
         tokio::time::sleep(pause).await;
@@ -98,24 +120,30 @@ async fn settle(context: &Context, pool: &Pool, queue: &Queue, job: &Job, end: E
     }
 }
 
-async fn write(context: &Context, pool: &Pool, queue: &Queue, job: &Job, end: &End) -> Result<&'static str> {
+async fn write(
+    context: &Context,
+    pool: &Pool,
+    queue: &Queue,
+    job: &Job,
+    end: &End,
+) -> Result<&'static str, FinishError> {
     match end {
         End::Lost => Ok("lost"),
-        End::Cancelled => finish(context, job, &Ending::Cancelled, "cancelled").await,
+        End::Cancelled => finish(context, job, Ending::Cancelled, "cancelled").await,
         End::HandBack => {
             let failure =
                 Failure { code: "handed_back".to_owned(), message: "The worker was asked to stop.".to_owned() };
             again(context, queue, job, Duration::ZERO, true, &failure, "handed_back").await
         }
         End::Outcome(Outcome::Done(result)) => {
-            finish(context, job, &Ending::Completed(result.clone()), "completed").await
+            finish(context, job, Ending::Completed(result.clone()), "completed").await
         }
         End::Outcome(Outcome::Fail { failure, result }) => {
-            finish(context, job, &Ending::Failed(failure.clone(), result.clone()), "failed").await
+            finish(context, job, Ending::Failed(failure.clone(), result.clone()), "failed").await
         }
         End::Outcome(Outcome::Retry { charge: true, failure, .. }) if job.charged_attempts() >= pool.attempts => {
             let failure = Failure { code: failure.code.clone(), message: last_words(job, pool, failure) };
-            finish(context, job, &Ending::Failed(failure, None), "failed").await
+            finish(context, job, Ending::Failed(failure, None), "failed").await
         }
         End::Outcome(Outcome::Retry { after, charge, failure }) => {
             let charged = u32::try_from(job.charged_attempts()).unwrap_or(1);
@@ -132,17 +160,11 @@ fn last_words(job: &Job, pool: &Pool, failure: &Failure) -> String {
     }
 }
 
-async fn finish(context: &Context, job: &Job, ending: &Ending, word: &'static str) -> Result<&'static str> {
-    let mut conn = context.pool.get().await?;
-    let event = Job::finish(&mut conn, job.id, job.attempt, ending).await?;
-    drop(conn);
-    match event {
-        Some(event) => {
-            context.publish(&event).await;
-            Ok(word)
-        }
-        None => Ok("lost"),
-    }
+async fn finish(context: &Context, job: &Job, ending: Ending, word: &'static str) -> Result<&'static str, FinishError> {
+    let finish = Finish { id: job.id, kind: job.kind, attempt: job.attempt, ending };
+    let Some(event) = context.finisher.finish(finish).await? else { return Ok("lost") };
+    context.publisher.publish(event);
+    Ok(word)
 }
 
 async fn again(
@@ -153,16 +175,31 @@ async fn again(
     forgiven: bool,
     failure: &Failure,
     word: &'static str,
-) -> Result<&'static str> {
-    let mut conn = context.pool.get().await?;
-    let waiting: Option<Waiting> = Job::retry(&mut conn, job.id, job.attempt, after, forgiven, failure).await?;
+) -> Result<&'static str, FinishError> {
+    let mut conn = context.pool.get().await.map_err(FinishError::away)?;
+    let waiting = Job::retry(&mut conn, job.id, job.attempt, after, forgiven, failure).await;
     drop(conn);
-    let Some(waiting) = waiting else { return Ok("lost") };
+    let Some(waiting) = waiting.map_err(FinishError::of)? else {
+        // somebody asked for the end of the job, or it is another's
+        return finish(context, job, Ending::Cancelled, "cancelled").await;
+    };
     // a lost push is repaired by the scheduler
     if let Err(error) = queue.push(&[waiting.ticket()]).await {
         tracing::debug!(%error, "retry not pushed");
     }
     Ok(word)
+}
+
+/// Gives back a job that was claimed and not begun, as if it had not been claimed. Redis is told by the caller.
+pub(crate) async fn hand_back(context: &Context, job: &Job) -> Result<(), FinishError> {
+    let failure = Failure { code: "handed_back".to_owned(), message: "The worker stopped before it began.".to_owned() };
+    let mut conn = context.pool.get().await.map_err(FinishError::away)?;
+    let waiting = Job::retry(&mut conn, job.id, job.attempt, Duration::ZERO, true, &failure).await;
+    drop(conn);
+    if waiting.map_err(FinishError::of)?.is_none() {
+        finish(context, job, Ending::Cancelled, "cancelled").await?;
+    }
+    Ok(())
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

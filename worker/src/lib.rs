@@ -9,10 +9,12 @@ pub mod config;
 mod consume;
 mod context;
 mod execute;
+mod finisher;
 mod heartbeat;
 mod jobs;
 mod outcome;
 pub mod pools;
+mod publisher;
 mod reporter;
 pub mod vision;
 
@@ -29,7 +31,9 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// When the models cannot be loaded, or a setting does not fit. A Postgres or Redis that is away is waited for.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
-    let context = Arc::new(Context::new(&config).await.context("the worker cannot start")?);
+    let ((finisher, finishes), (publisher, stored)) = (finisher::new(), publisher::new());
+    let context = Context::new(&config, finisher, publisher).await.context("the worker cannot start")?;
+    let context = Arc::new(context);
     tracing::info!(
         worker = context.worker,
         pools = config.pools.names().join(","),
@@ -41,6 +45,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let mut upkeep = JoinSet::new();
     upkeep.spawn(heartbeat::run(context.clone(), upkeep_ends.clone()));
     upkeep.spawn(cancel::listen(context.clone(), upkeep_ends.clone()));
+    upkeep.spawn(finishes.run(context.pool.clone(), upkeep_ends.clone()));
+    upkeep.spawn(stored.run(context.redis.clone(), context.prefix.clone(), upkeep_ends.clone()));
 
     tokio::select! {
         result = consume::run(&context, &config, shutdown) => result?,

@@ -63,9 +63,8 @@ pub(crate) struct Begun<'k> {
 }
 
 impl<'a> Reporter<'a> {
-    /// Reads what earlier attempts finished.
-    pub(crate) async fn open(context: &'a Context, job: &Job) -> Result<Self, Stop> {
-        let steps = JobStep::list(&mut *context.pool.get().await?, job.id).await?;
+    /// Sorts out what earlier attempts finished.
+    pub(crate) fn new(context: &'a Context, job: &Job, steps: Vec<JobStep>) -> Self {
         let ended =
             steps.iter().filter(|step| matches!(step.status, StepStatus::Completed | StepStatus::Failed)).count();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
@@ -77,14 +76,14 @@ impl<'a> Reporter<'a> {
                 ((step.item, step.name), finished)
             })
             .collect();
-        Ok(Self {
+        Self {
             context,
             job_id: job.id,
             attempt: job.attempt,
             finished,
             ended: AtomicU32::new(u32::try_from(ended).unwrap_or(u32::MAX)),
             total,
-        })
+        }
     }
 
     /// The result and the duration in milliseconds of a step that an earlier attempt finished.
@@ -102,7 +101,7 @@ impl<'a> Reporter<'a> {
         let mut conn = self.context.pool.get().await?;
         let event = JobStep::record(&mut conn, self.job_id, self.attempt, change).await?.ok_or(Stop::Lost)?;
         drop(conn);
-        self.context.publish(&event).await;
+        self.context.publisher.publish(event);
         Ok(begun)
     }
 
@@ -146,7 +145,7 @@ impl<'a> Reporter<'a> {
         also(&mut conn).await?;
         Transactions::commit_transaction(&mut *conn).await?;
         drop(conn);
-        self.context.publish(&event).await;
+        self.context.publisher.publish(event);
         Ok(())
     }
 

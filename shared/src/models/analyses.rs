@@ -304,14 +304,28 @@ async fn mark_image(
     Ok(())
 }
 
-/// What the end of an analysis job means for what it was about: analyses without a result fail, and the product is
-/// what it was, or `active` once any of its images has a completed analysis.
+/// What the ends of analysis jobs mean for what they were about: analyses without a result fail, and a product is what it
+/// was, or `active` once any of its images has a completed analysis.
 pub(super) async fn settle(
     conn: &mut AsyncPgConnection,
-    job_id: Uuid,
-    status: JobStatus,
-    message: &str,
+    ended: &[(Uuid, JobStatus, std::borrow::Cow<'_, str>)],
 ) -> QueryResult<()> {
+    // whoever ends another job of the same product waits here, and then sees that this one has ended
+    let ids: Vec<_> = ended.iter().map(|(id, ..)| *id).collect();
+    diesel::sql_query(
+        "SELECT FROM products WHERE id IN (SELECT (payload->>'product_id')::uuid FROM jobs WHERE id = ANY($1)) \
+         ORDER BY id FOR NO KEY UPDATE",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .execute(conn)
+    .await?;
+    for (job_id, status, message) in ended {
+        settle_one(conn, *job_id, *status, message).await?;
+    }
+    Ok(())
+}
+
+async fn settle_one(conn: &mut AsyncPgConnection, job_id: Uuid, status: JobStatus, message: &str) -> QueryResult<()> {
     if status != JobStatus::Completed {
         diesel::update(analyses::table)
             .filter(analyses::job_id.eq(job_id))

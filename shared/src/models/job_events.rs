@@ -1,5 +1,6 @@
 //! Stored events, numbered without gaps within a job.
 
+use super::storable;
 use crate::{
     events::{Event, EventBody},
     schema::job_events,
@@ -43,14 +44,6 @@ impl JobEvent {
         rows.into_iter().map(Self::into_event).collect()
     }
 
-    /// Stores one event under a number that the caller got from the job's row.
-    pub async fn insert(conn: &mut AsyncPgConnection, event: &Event) -> QueryResult<()> {
-        let row =
-            Self { job_id: event.job_id, seq: event.seq, body: body_json(&event.body)?, created_at: event.body.at };
-        diesel::insert_into(job_events::table).values(row).execute(conn).await?;
-        Ok(())
-    }
-
     fn into_event(self) -> QueryResult<Event> {
         let body = serde_json::from_value(self.body)
             .map_err(|error| diesel::result::Error::DeserializationError(Box::new(error)))?;
@@ -59,5 +52,7 @@ impl JobEvent {
 }
 
 pub(super) fn body_json(body: &EventBody) -> QueryResult<Value> {
-    serde_json::to_value(body).map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
+    let body =
+        serde_json::to_value(body).map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+    Ok(storable::json(&body).into_owned())
 }

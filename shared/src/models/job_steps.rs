@@ -1,6 +1,6 @@
 //! Recorded parts of a job. A finished step is never run again: whoever takes the job over reads these rows first.
 
-use super::job_events::body_json;
+use super::{job_events::body_json, storable};
 use crate::{
     events::{Change, Event, EventBody, Progress},
     schema::job_steps,
@@ -177,8 +177,8 @@ impl JobStep {
         .bind::<Timestamptz, _>(change.started_at)
         .bind::<Nullable<Timestamptz>, _>(ended.then_some(at))
         .bind::<Nullable<BigInt>, _>(duration_ms)
-        .bind::<Nullable<Text>, _>(change.error_message)
-        .bind::<Jsonb, _>(change.result)
+        .bind::<Nullable<Text>, _>(change.error_message.as_deref().map(storable::text))
+        .bind::<Jsonb, _>(storable::json(&change.result).into_owned())
         .bind::<Jsonb, _>(body_json(&body)?)
         .bind::<Timestamptz, _>(at)
         .get_result(conn)

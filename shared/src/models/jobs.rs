@@ -3,12 +3,12 @@
 //! Every write of a running attempt names the attempt number it was claimed with. A worker that was paused, cut off or
 //! presumed dead finds that number gone and writes nothing.
 
-use super::{analyses, job_events::JobEvent};
+use super::job_ends::{Ending, Failure, Finish, end, entry};
 use crate::{
-    events::{Change, Event, EventBody, Progress},
+    events::Event,
     kind::{Kind, Payload, Priority},
     queue::Ticket,
-    schema::{job_steps, jobs},
+    schema::jobs,
     text_enum::text_enum,
 };
 use chrono::{DateTime, Utc};
@@ -18,8 +18,7 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Int4, Interval, Jsonb, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use futures_util::{FutureExt, future::BoxFuture};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -135,26 +134,6 @@ impl NewJob {
             run_at: Some(self.run_at),
         }
     }
-}
-
-/// Why an attempt, or a whole job, did not complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Stable snake_case word.
-    pub code: String,
-    /// For people.
-    pub message: String,
-}
-
-/// How a job ends.
-#[derive(Debug, Clone)]
-pub enum Ending {
-    /// With this result.
-    Completed(Value),
-    /// For good, for this reason; what it had found so far may be kept.
-    Failed(Failure, Option<Value>),
-    /// By request.
-    Cancelled,
 }
 
 /// What became of a request to cancel.
@@ -275,7 +254,7 @@ impl Job {
 
     /// Takes every due job of `ids` for one worker, in one statement. `max_attempts` is what the worker's pool allows.
     ///
-    /// Jobs whose process died before are left alone here: see [`Job::list_suspects`] and [`Job::claim_suspect`].
+    /// Jobs that are to run alone are left out: see [`Job::list_suspects`] and [`Job::claim_suspect`].
     /// A second of grace is given to `run_at`, because Redis, which said that a job is due, has a clock of its own.
     pub async fn claim(
         conn: &mut AsyncPgConnection,
@@ -283,17 +262,17 @@ impl Job {
         worker: &str,
         max_attempts: i32,
     ) -> QueryResult<Vec<Self>> {
-        Self::claim_where(conn, ids, worker, max_attempts, "crashes = 0").await
+        Self::claim_where(conn, ids, worker, max_attempts, &format!("NOT {}", alone(max_attempts))).await
     }
 
-    /// Takes one job whose process died before. Its worker runs nothing else meanwhile.
+    /// Takes one job that is to run alone. Its worker runs nothing else meanwhile.
     pub async fn claim_suspect(
         conn: &mut AsyncPgConnection,
         id: Uuid,
         worker: &str,
         max_attempts: i32,
     ) -> QueryResult<Option<Self>> {
-        Ok(Self::claim_where(conn, &[id], worker, max_attempts, "crashes > 0").await?.pop())
+        Ok(Self::claim_where(conn, &[id], worker, max_attempts, &alone(max_attempts)).await?.pop())
     }
 
     async fn claim_where(
@@ -316,12 +295,16 @@ impl Job {
         .await
     }
 
-    /// Which of `ids` wait to be run alone, because a process died while it held them.
-    pub async fn list_suspects(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<Vec<Uuid>> {
+    /// Which of `ids` wait to be run alone, because processes died while they held them.
+    pub async fn list_suspects(
+        conn: &mut AsyncPgConnection,
+        ids: &[Uuid],
+        max_attempts: i32,
+    ) -> QueryResult<Vec<Uuid>> {
         jobs::table
             .filter(jobs::id.eq_any(ids))
             .filter(jobs::status.eq(JobStatus::Queued))
-            .filter(jobs::crashes.gt(0))
+            .filter(diesel::dsl::sql::<Bool>(&alone(max_attempts)))
             .select(jobs::id)
             .load(conn)
             .await
@@ -330,9 +313,13 @@ impl Job {
     /// Says that these attempts are alive. A pair that is missing in the answer has lost its job.
     pub async fn heartbeat(conn: &mut AsyncPgConnection, held: &[(Uuid, i32)]) -> QueryResult<Vec<Pulse>> {
         let (ids, attempts): (Vec<_>, Vec<_>) = held.iter().copied().unzip();
+        // locked in the order of their ids, as everybody does who locks several
         diesel::sql_query(
-            "UPDATE jobs SET heartbeat_at = now() FROM UNNEST($1, $2) AS held (id, attempt) \
-             WHERE jobs.id = held.id AND jobs.attempt = held.attempt AND status = 'running' \
+            "WITH alive AS ( \
+                 SELECT jobs.id FROM jobs JOIN UNNEST($1, $2) AS held (id, attempt) USING (id) \
+                 WHERE jobs.attempt = held.attempt AND status = 'running' ORDER BY jobs.id FOR UPDATE OF jobs \
+             ) \
+             UPDATE jobs SET heartbeat_at = now() FROM alive WHERE jobs.id = alive.id \
              RETURNING jobs.id, cancel_requested",
         )
         .bind::<Array<SqlUuid>, _>(ids)
@@ -353,33 +340,8 @@ impl Job {
         Ok(())
     }
 
-    /// Ends a job from within its attempt: status, result, steps left open, consequences for what the job was about,
-    /// and the last event, in one transaction. `None`: the attempt has lost its job; nothing was written.
-    pub fn finish<'a>(
-        conn: &'a mut AsyncPgConnection,
-        id: Uuid,
-        attempt: i32,
-        ending: &'a Ending,
-    ) -> BoxFuture<'a, QueryResult<Option<Event>>> {
-        // boxed: the compiler cannot prove for every lifetime that a closure which borrows gives a future that is `Send`
-        conn.transaction(async move |conn| {
-            let held = jobs::table
-                .filter(jobs::id.eq(id).and(jobs::attempt.eq(attempt)).and(jobs::status.eq(JobStatus::Running)))
-                .select(Self::as_select())
-                .for_update()
-                .first(conn)
-                .await
-                .optional()?;
-            match held {
-                Some(job) => end(conn, &job, ending).await.map(Some),
-                None => Ok(None),
-            }
-        })
-        .boxed()
-    }
-
     /// Lets a job wait for another attempt. A forgiven attempt does not count against `max_attempts`.
-    /// `None`: the attempt has lost its job.
+    /// `None`: the attempt has lost its job, or somebody asked for its end, so that there is no other attempt.
     pub async fn retry(
         conn: &mut AsyncPgConnection,
         id: Uuid,
@@ -390,6 +352,7 @@ impl Job {
     ) -> QueryResult<Option<Waiting>> {
         diesel::update(jobs::table)
             .filter(jobs::id.eq(id).and(jobs::attempt.eq(attempt)).and(jobs::status.eq(JobStatus::Running)))
+            .filter(jobs::cancel_requested.eq(false))
             .set((
                 jobs::status.eq(JobStatus::Queued),
                 jobs::run_at.eq(diesel::dsl::sql::<Timestamptz>("now() + ").bind::<Interval, _>(interval(after))),
@@ -417,7 +380,7 @@ impl Job {
                 .optional()?;
             let Some(job) = job else { return Ok(None) };
             Ok(Some(match job.status {
-                JobStatus::Queued => Cancelled::AtOnce(end(conn, &job, &Ending::Cancelled).await?),
+                JobStatus::Queued => Cancelled::AtOnce(job.end(conn, Ending::Cancelled).await?),
                 JobStatus::Running => {
                     diesel::update(jobs::table.find(id)).set(jobs::cancel_requested.eq(true)).execute(conn).await?;
                     Cancelled::Requested
@@ -487,10 +450,10 @@ impl Job {
             message: format!("The worker {worker} stopped answering during attempt {}.", self.attempt),
         };
         if self.cancel_requested {
-            return end(conn, &self, &Ending::Cancelled).await.map(Rescued::Ended);
+            return self.end(conn, Ending::Cancelled).await.map(Rescued::Ended);
         }
         if self.charged_attempts() >= self.max_attempts {
-            return end(conn, &self, &Ending::Failed(failure, None)).await.map(Rescued::Ended);
+            return self.end(conn, Ending::Failed(failure, None)).await.map(Rescued::Ended);
         }
         diesel::update(jobs::table.find(self.id))
             .set((
@@ -507,6 +470,13 @@ impl Job {
             .get_result(conn)
             .await
             .map(Rescued::Again)
+    }
+
+    /// Ends this job, whose row the current transaction has locked.
+    async fn end(&self, conn: &mut AsyncPgConnection, ending: Ending) -> QueryResult<Event> {
+        let finish = Finish { id: self.id, kind: self.kind, attempt: self.attempt, ending };
+        let mut events = end(conn, self.status, &[finish]).await?;
+        events.pop().ok_or(diesel::result::Error::NotFound)
     }
 
     /// Deletes jobs that ended before `before`, with their steps and events, at most `limit`; returns how many.
@@ -531,69 +501,13 @@ impl Job {
     }
 }
 
-/// Writes the end of a job whose row is locked by the current transaction.
-async fn end(conn: &mut AsyncPgConnection, job: &Job, ending: &Ending) -> QueryResult<Event> {
-    let (status, result, failure) = match ending {
-        Ending::Completed(result) => (JobStatus::Completed, Some(result.clone()), None),
-        Ending::Failed(failure, result) => (JobStatus::Failed, result.clone(), Some(failure)),
-        Ending::Cancelled => (JobStatus::Cancelled, None, None),
-    };
-    let at = Utc::now();
-    let message = failure.map_or("The job was cancelled.", |failure| failure.message.as_str());
-    if status != JobStatus::Completed {
-        diesel::update(job_steps::table)
-            .filter(job_steps::job_id.eq(job.id).and(job_steps::status.eq("running")))
-            .set((job_steps::status.eq("failed"), job_steps::completed_at.eq(at), job_steps::error_message.eq(message)))
-            .execute(conn)
-            .await?;
-    }
-    let seq: i32 = diesel::update(jobs::table.find(job.id))
-        .set((
-            jobs::status.eq(status),
-            jobs::result.eq(&result),
-            jobs::error_code.eq(failure.map(|f| f.code.as_str())),
-            jobs::error_message.eq(failure.map(|f| f.message.as_str())),
-            jobs::errors.eq(diesel::dsl::sql::<Jsonb>("errors || ")
-                .bind::<Jsonb, _>(failure.map_or_else(|| json!([]), |failure| entry(job.attempt, failure)))),
-            jobs::last_seq.eq(jobs::last_seq + 1),
-            jobs::finished_at.eq(at),
-            jobs::updated_at.eq(at),
-            jobs::heartbeat_at.eq(None::<DateTime<Utc>>),
-        ))
-        .returning(jobs::last_seq)
-        .get_result(conn)
-        .await?;
-    match job.kind {
-        Kind::ImageAnalysis => analyses::settle(conn, job.id, status, message).await?,
-        Kind::Probe => {}
-    }
-    let (total, completed): (i64, i64) = job_steps::table
-        .filter(job_steps::job_id.eq(job.id))
-        .select((
-            diesel::dsl::count_star(),
-            diesel::dsl::sql::<BigInt>("count(*) FILTER (WHERE status IN ('completed', 'failed'))"),
-        ))
-        .first(conn)
-        .await?;
-    let data = match failure {
-        Some(failure) => json!({ "error_code": failure.code, "error_message": failure.message }),
-        None if status == JobStatus::Cancelled => json!({ "error_message": message }),
-        None => result.unwrap_or_else(|| json!({})),
-    };
-    let progress = Progress {
-        completed: u32::try_from(completed).unwrap_or(u32::MAX),
-        total: u32::try_from(total).unwrap_or(u32::MAX),
-    };
-    let body = EventBody { change: Change::JobFinished { status, data }, progress, at };
-    let event = Event { job_id: job.id, seq, body };
-    JobEvent::insert(conn, &event).await?;
-    Ok(event)
+/// Whether a waiting job has to run alone in its process, in SQL. A process can die for many reasons, so one death is
+/// held against nobody; after two, or before the last attempt, the job has to show that it was not the cause. It is then
+/// charged only for what it does itself, and if it kills once more, it takes no other job with it.
+fn alone(max_attempts: i32) -> String {
+    format!("(crashes > 1 OR (crashes = 1 AND attempt - forgiven + 1 >= {max_attempts}))")
 }
 
 fn interval(duration: Duration) -> PgInterval {
     PgInterval::from_microseconds(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
-}
-
-fn entry(attempt: i32, failure: &Failure) -> Value {
-    json!([{ "attempt": attempt, "at": Utc::now(), "code": failure.code, "message": failure.message }])
 }

@@ -2,6 +2,7 @@
 //! and return `QueryResult`; `find_*` may find nothing, `get_*` fails then.
 
 mod analyses;
+mod job_ends;
 mod job_events;
 mod job_images;
 mod job_steps;
@@ -11,13 +12,15 @@ mod object_deletions;
 mod organizations;
 mod product_images;
 mod products;
+mod storable;
 mod users;
 
 pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
+pub use job_ends::{Ending, Failure, Finish};
 pub use job_events::JobEvent;
 pub use job_images::{ImageOutcome, JobImage, StepSum};
 pub use job_steps::{JobStep, NewStep, StepChange, StepKey, StepStatus};
-pub use jobs::{Cancelled, Ending, Failure, Job, JobStatus, NewJob, Pulse, Rescued, Waiting};
+pub use jobs::{Cancelled, Job, JobStatus, NewJob, Pulse, Rescued, Waiting};
 pub use login_sessions::{LoginSession, Redeemed, SessionHolder};
 pub use object_deletions::ObjectDeletion;
 pub use organizations::{Organization, Role, Tier};

@@ -1,0 +1,214 @@
+//! How jobs end: status, result, steps left open, consequences for what the job was about, and the last event, written
+//! together. Many jobs end in one statement, because a worker that runs short jobs does little else.
+
+use super::{Job, JobStatus, analyses, job_events::body_json, storable};
+use crate::{
+    events::{Change, Event, EventBody, Progress},
+    kind::Kind,
+};
+use chrono::Utc;
+use diesel::{
+    prelude::*,
+    result::Error,
+    sql_types::{Array, Int4, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use futures_util::{FutureExt, future::BoxFuture};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// What is said about a cancelled job where a failed one has its message.
+const CANCELLED: &str = "The job was cancelled.";
+
+/// Ends the jobs that still have the expected attempt and status, and stores their last events. The rows are locked in
+/// the order of their ids, as everybody does who locks several, so that nobody waits in a circle.
+const END: &str = "WITH ending AS ( \
+    SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8) \
+        AS ending (id, attempt, status, result, error_code, error_message, errors, body) \
+), held AS ( \
+    SELECT ending.* FROM jobs JOIN ending USING (id) \
+    WHERE jobs.attempt = ending.attempt AND jobs.status = $9 ORDER BY jobs.id FOR UPDATE OF jobs \
+), ended AS ( \
+    UPDATE jobs SET status = held.status, result = held.result, error_code = held.error_code, \
+        error_message = held.error_message, errors = jobs.errors || held.errors, last_seq = last_seq + 1, \
+        finished_at = $10, updated_at = $10, heartbeat_at = NULL \
+    FROM held WHERE jobs.id = held.id \
+    RETURNING jobs.id, jobs.last_seq, jobs.status, held.body, COALESCE(held.error_message, $11) AS message \
+), cut_short AS ( \
+    UPDATE job_steps SET status = 'failed', completed_at = $10, error_message = ended.message \
+    FROM ended WHERE job_steps.job_id = ended.id AND job_steps.status = 'running' AND ended.status <> 'completed' \
+) \
+INSERT INTO job_events (job_id, seq, created_at, body) \
+SELECT id, last_seq, $10, body || (SELECT jsonb_build_object('progress', jsonb_build_object( \
+        'total', count(*), \
+        'completed', count(*) FILTER (WHERE job_steps.status IN ('completed', 'failed') \
+            OR (job_steps.status = 'running' AND ended.status <> 'completed')))) \
+    FROM job_steps WHERE job_id = ended.id) \
+FROM ended RETURNING job_id, seq, body";
+
+/// Why an attempt, or a whole job, did not complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Stable snake_case word.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// How a job ends.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// With this result.
+    Completed(Value),
+    /// For good, for this reason; what it had found so far may be kept.
+    Failed(Failure, Option<Value>),
+    /// By request.
+    Cancelled,
+}
+
+/// The end of one job.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// The job.
+    pub id: Uuid,
+    /// What it does.
+    pub kind: Kind,
+    /// The attempt that ends it; another one in the row means that it is no longer this one's to end.
+    pub attempt: i32,
+    /// How it ends.
+    pub ending: Ending,
+}
+
+#[derive(QueryableByName)]
+struct Stored {
+    #[diesel(sql_type = SqlUuid)]
+    job_id: Uuid,
+    #[diesel(sql_type = Int4)]
+    seq: i32,
+    #[diesel(sql_type = Jsonb)]
+    body: Value,
+}
+
+impl Ending {
+    const fn status(&self) -> JobStatus {
+        match self {
+            Self::Completed(_) => JobStatus::Completed,
+            Self::Failed(..) => JobStatus::Failed,
+            Self::Cancelled => JobStatus::Cancelled,
+        }
+    }
+
+    fn result(&self) -> Option<Cow<'_, Value>> {
+        let result = match self {
+            Self::Completed(result) => Some(result),
+            Self::Failed(_, result) => result.as_ref(),
+            Self::Cancelled => None,
+        };
+        result.map(storable::json)
+    }
+
+    const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure, _) => Some(failure),
+            Self::Completed(_) | Self::Cancelled => None,
+        }
+    }
+
+    fn message(&self) -> Cow<'_, str> {
+        self.failure().map_or(Cow::Borrowed(CANCELLED), |failure| storable::text(&failure.message))
+    }
+
+    /// What listeners are told.
+    fn data(&self) -> Value {
+        match self {
+            Self::Completed(result) => result.clone(),
+            Self::Failed(failure, _) => json!({ "error_code": failure.code, "error_message": failure.message }),
+            Self::Cancelled => json!({ "error_message": CANCELLED }),
+        }
+    }
+}
+
+impl Job {
+    /// Ends jobs from within their attempts, all of them in one transaction. Returns the events to be published; a job
+    /// without one is no longer held by its attempt, and nothing was written about it. No job may be named twice.
+    pub fn finish<'a>(
+        conn: &'a mut AsyncPgConnection,
+        finishes: &'a [Finish],
+    ) -> BoxFuture<'a, QueryResult<Vec<Event>>> {
+        // boxed: the compiler cannot prove for every lifetime that a closure which borrows gives a future that is `Send`
+        if finishes.iter().any(|finish| has_consequences(finish.kind)) {
+            conn.transaction(async move |conn| end(conn, JobStatus::Running, finishes).await).boxed()
+        } else {
+            end(conn, JobStatus::Running, finishes).boxed()
+        }
+    }
+}
+
+/// Whether the end of such a job changes more than the job.
+const fn has_consequences(kind: Kind) -> bool {
+    match kind {
+        Kind::ImageAnalysis => true,
+        Kind::Probe => false,
+    }
+}
+
+/// Ends the jobs that have the status `from` and the attempt named. The caller has begun a transaction if any of them
+/// [has consequences](has_consequences).
+pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes: &[Finish]) -> QueryResult<Vec<Event>> {
+    let at = Utc::now();
+    let column = |value: fn(&Finish) -> Value| finishes.iter().map(value).collect::<Vec<_>>();
+    let bodies: Vec<Value> = finishes
+        .iter()
+        .map(|Finish { ending, .. }| {
+            let change = Change::JobFinished { status: ending.status(), data: ending.data() };
+            // the statement counts the steps
+            body_json(&EventBody { change, progress: Progress::default(), at })
+        })
+        .collect::<QueryResult<_>>()?;
+    let failures = || finishes.iter().map(|finish| finish.ending.failure());
+    let stored: Vec<Stored> = diesel::sql_query(END)
+        .bind::<Array<SqlUuid>, _>(finishes.iter().map(|finish| finish.id).collect::<Vec<_>>())
+        .bind::<Array<Int4>, _>(finishes.iter().map(|finish| finish.attempt).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(finishes.iter().map(|finish| finish.ending.status()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Jsonb>>, _>(finishes.iter().map(|finish| finish.ending.result()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(failures().map(|failure| failure.map(|f| &*f.code)).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(
+            failures().map(|failure| failure.map(|f| storable::text(&f.message))).collect::<Vec<_>>(),
+        )
+        .bind::<Array<Jsonb>, _>(column(|finish| {
+            finish.ending.failure().map_or_else(|| json!([]), |failure| entry(finish.attempt, failure))
+        }))
+        .bind::<Array<Jsonb>, _>(bodies)
+        .bind::<Text, _>(from)
+        .bind::<Timestamptz, _>(at)
+        .bind::<Text, _>(CANCELLED)
+        .load(conn)
+        .await?;
+    let consequences: Vec<_> = finishes
+        .iter()
+        .filter(|finish| has_consequences(finish.kind) && stored.iter().any(|event| event.job_id == finish.id))
+        .map(|finish| (finish.id, finish.ending.status(), finish.ending.message()))
+        .collect();
+    if !consequences.is_empty() {
+        analyses::settle(conn, &consequences).await?;
+    }
+    stored.into_iter().map(Stored::into_event).collect()
+}
+
+impl Stored {
+    fn into_event(self) -> QueryResult<Event> {
+        let body = serde_json::from_value(self.body).map_err(|error| Error::DeserializationError(Box::new(error)))?;
+        Ok(Event { job_id: self.job_id, seq: self.seq, body })
+    }
+}
+
+/// What is noted in `jobs.errors` about an attempt that did not complete.
+pub(super) fn entry(attempt: i32, failure: &Failure) -> Value {
+    json!([{
+        "attempt": attempt,
+        "at": Utc::now(),
+        "code": failure.code,
+        "message": storable::text(&failure.message),
+    }])
+}

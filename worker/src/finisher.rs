@@ -1,0 +1,146 @@
+//! Ends jobs in the database, many in one transaction.
+//!
+//! An attempt that has ended leaves its [`Finish`] here and waits until it is committed. What comes in while
+//! transactions are under way goes into the next one together: a lone job is written at once, and the more there are,
+//! the fewer round trips and commits each of them costs.
+
+use diesel::result::{DatabaseErrorKind, Error};
+use shared::{
+    db::{Pool, PoolError},
+    events::Event,
+    models::{Finish, Job},
+};
+use std::collections::HashMap;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Jobs in one transaction.
+const MOST: usize = 100;
+
+/// Transactions at a time: one that waits for a lock does not hold up all others.
+const FLIGHTS: usize = 3;
+
+/// Why the end of a job is not written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum FinishError {
+    /// It is written as soon as the database is back.
+    #[error("the database is out of reach: {0}")]
+    Unreachable(String),
+    /// The database does not take it.
+    #[error("the database refused it: {0}")]
+    Refused(String),
+}
+
+type Answer = Result<Option<Event>, FinishError>;
+
+/// The way to the task that ends jobs.
+pub(crate) struct Finisher(mpsc::Sender<Request>);
+
+/// The task's end of the way.
+pub(crate) struct Requests(mpsc::Receiver<Request>);
+
+struct Request {
+    finish: Finish,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The two ends of a new way.
+pub(crate) fn new() -> (Finisher, Requests) {
+    let (requests, waiting) = mpsc::channel(MOST);
+    (Finisher(requests), Requests(waiting))
+}
+
+impl Finisher {
+    /// Ends a job; returns when that is committed. `None`: the attempt no longer holds it.
+    pub(crate) async fn finish(&self, finish: Finish) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let gone = || FinishError::Unreachable("this process is ending".to_owned());
+        self.0.send(Request { finish, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+impl Requests {
+    /// Writes what comes in, until `end`; what is there by then is still written.
+    pub(crate) async fn run(mut self, pool: Pool, end: CancellationToken) {
+        let mut flights = JoinSet::new();
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                received = self.0.recv_many(&mut batch, MOST), if flights.len() < FLIGHTS => match received {
+                    0 => break,
+                    _ => { flights.spawn(write(pool.clone(), std::mem::take(&mut batch))); }
+                },
+                Some(_) = flights.join_next(), if !flights.is_empty() => {}
+                () = end.cancelled() => break,
+            }
+        }
+        while let Ok(request) = self.0.try_recv() {
+            batch.push(request);
+        }
+        flights.spawn(write(pool, batch));
+        while flights.join_next().await.is_some() {}
+    }
+}
+
+async fn write(pool: Pool, mut requests: Vec<Request>) {
+    // of two attempts at one job only the later one can hold it
+    requests.sort_by_key(|request| (request.finish.id, -request.finish.attempt));
+    let (mut finishes, mut answers): (Vec<Finish>, Vec<_>) = (Vec::new(), Vec::new());
+    for Request { finish, answer } in requests {
+        if finishes.last().is_some_and(|later| later.id == finish.id) {
+            // whoever asked may be gone, here and below
+            let _ = answer.send(Ok(None));
+        } else {
+            finishes.push(finish);
+            answers.push(answer);
+        }
+    }
+    match finish(&pool, &finishes).await {
+        Ok(mut events) => {
+            for (finish, answer) in finishes.iter().zip(answers) {
+                let _ = answer.send(Ok(events.remove(&finish.id)));
+            }
+        }
+        Err(FinishError::Refused(_)) if finishes.len() > 1 => {
+            for (finish_one, answer) in finishes.iter().zip(answers) {
+                let alone = finish(&pool, std::slice::from_ref(finish_one)).await;
+                let _ = answer.send(alone.map(|mut events| events.remove(&finish_one.id)));
+            }
+        }
+        Err(error) => {
+            for answer in answers {
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+async fn finish(pool: &Pool, finishes: &[Finish]) -> Result<HashMap<Uuid, Event>, FinishError> {
+    if finishes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut conn = pool.get().await.map_err(FinishError::away)?;
+    let events = Job::finish(&mut conn, finishes).await.map_err(FinishError::of)?;
+    Ok(events.into_iter().map(|event| (event.job_id, event)).collect())
+}
+
+impl FinishError {
+    pub(crate) fn away(error: PoolError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+
+    pub(crate) fn of(error: Error) -> Self {
+        let unreachable = matches!(
+            error,
+            Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection, _)
+                | Error::BrokenTransactionManager
+        );
+        if unreachable { Self::Unreachable(error.to_string()) } else { Self::Refused(error.to_string()) }
+    }
+}
