@@ -17,6 +17,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `atelier <arguments>` with exactly these settings beside `PATH`.
+    #[expect(clippy::disallowed_methods, reason = "PATH is passed on, not read")]
     pub(crate) fn start(arguments: &[&str], settings: &[(String, String)], log: PathBuf) -> Self {
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new(crate::binary());

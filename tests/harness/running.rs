@@ -25,6 +25,7 @@ pub struct Api {
 }
 
 impl Running {
+    #[expect(clippy::disallowed_methods, reason = "the handle is kept, and waited for by `stop`")]
     pub(crate) fn start<F>(run: impl FnOnce(CancellationToken) -> F) -> Self
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
