@@ -56,6 +56,10 @@ async fn the_description_is_whole_and_names_each_operation_once() {
             operation["summary"].is_string() || operation["description"].is_string(),
             "{method} {path} says nothing"
         );
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let says = response["description"].as_str().is_some_and(|text| !text.is_empty());
+            assert!(says, "{status} of {method} {path} says nothing");
+        }
         if path.starts_with("/api/v1") {
             for status in ["400", "500", "503"] {
                 let schema = &operation["responses"][status]["content"]["application/json"]["schema"]["$ref"];

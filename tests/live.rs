@@ -23,7 +23,11 @@ fn redis_url(world: &World) -> String {
 }
 
 async fn publish(world: &World, channel: &str, message: &str) {
-    world.redis.clone().publish::<_, _, i64>(channel, message).await.unwrap();
+    // the first command after a restart of Redis meets the dead connection
+    harness::eventually("Redis to take a message", async || {
+        world.redis.clone().publish::<_, _, i64>(channel, message).await.ok().filter(|heard| *heard > 0)
+    })
+    .await;
 }
 
 async fn next(subscription: &mut Subscription) -> Live {

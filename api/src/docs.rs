@@ -4,6 +4,7 @@ use crate::{
     alias::PREFIX,
     error::{Code, Detail, ErrorBody, ErrorObject},
 };
+use actix_web::http::StatusCode;
 use utoipa::{
     OpenApi as _,
     openapi::{
@@ -57,6 +58,7 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
         if path.starts_with(PREFIX) {
             operations(item).for_each(add_errors);
         }
+        operations(item).for_each(describe_responses);
     }
     document
 }
@@ -87,6 +89,18 @@ fn add_errors(operation: &mut Operation) {
             && response.content.is_empty()
         {
             *response = error(&response.description);
+        }
+    }
+}
+
+/// Every response has to say something; where a handler has nothing to add, the status speaks.
+fn describe_responses(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let reason = StatusCode::from_bytes(status.as_bytes()).ok().and_then(|status| status.canonical_reason());
+            response.description = reason.unwrap_or("Done").to_owned();
         }
     }
 }

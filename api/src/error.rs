@@ -105,7 +105,6 @@ pub(crate) struct ErrorObject {
     /// The same as the header `X-Request-ID`.
     pub(crate) request_id: String,
     /// When.
-    #[schema(inline)]
     pub(crate) timestamp: Time,
     /// Only with status 429: seconds until it is worth trying again.
     #[serde(skip_serializing_if = "Option::is_none")]
