@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A message to the acker.
 pub(super) enum Settlement {
-    Ack(Lease, Ack),
+    /// With the slot that is free from now on.
+    Ack(Lease, Ack, OwnedSemaphorePermit),
     /// Answered when everything before it is settled.
     Flush(oneshot::Sender<()>),
 }
@@ -30,8 +31,8 @@ pub(super) async fn run(queue: Queue, stop: CancellationToken, mut settlements: 
         let mut waiting = Vec::new();
         for settlement in batch.drain(..) {
             match settlement {
-                Settlement::Ack(lease, Ack::Done) => acks.push((lease, None)),
-                Settlement::Ack(lease, Ack::Release { after }) => acks.push((lease, Some(after))),
+                Settlement::Ack(lease, Ack::Done, _slot) => acks.push((lease, None)),
+                Settlement::Ack(lease, Ack::Release { after }, _slot) => acks.push((lease, Some(after))),
                 Settlement::Flush(done) => waiting.push(done),
             }
         }

@@ -29,8 +29,8 @@ use super::{Queue, QueueError, Ticket, TicketSink, acker, renewer, waker};
 /// How long closing waits for the pump and the last acks.
 const CLOSE_LIMIT: Duration = Duration::from_secs(6);
 
-/// Acks waiting for Redis, besides two for each slot, before the oldest leases are left to run out.
-const SPARE_ACKS: usize = 1024;
+/// Places for messages to the acker that are not acks.
+const FLUSHES: usize = 4;
 
 /// How a worker consumes a queue.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ impl Queue {
             let rows = claim(ids);
             async move { rows.await.map_err(|error| format!("{error:#}")) }.boxed()
         });
-        let (settle, settlements) = mpsc::channel(2 * options.slots + SPARE_ACKS);
+        let (settle, settlements) = mpsc::channel(options.slots + FLUSHES);
         let (tasks, inbox) = mpsc::channel(options.slots);
         LeaseBackend {
             consumer: Arc::new(Consumer::new(self.clone(), options, settle)),

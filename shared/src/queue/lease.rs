@@ -27,9 +27,9 @@ impl Lease {
     }
 }
 
-/// A lease in hand; dropping it frees the slot.
+/// A lease in hand and the slot it occupies.
 struct Held {
-    _slot: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
     lost: bool,
 }
 
@@ -60,18 +60,16 @@ impl Consumer {
     }
 
     pub(super) fn hold(&self, lease: Lease, slot: OwnedSemaphorePermit) {
-        self.held().insert(lease, Held { _slot: slot, lost: false });
+        self.held().insert(lease, Held { slot, lost: false });
     }
 
-    /// Frees the slot and has the lease ended in Redis, in the next batch.
+    /// Has the lease ended in Redis. The slot travels along and is free again once the acker has taken it up, so that
+    /// jobs are never claimed faster than they are acked.
     pub(super) fn settle(&self, lease: Lease, ack: Ack) {
-        if self.held().remove(&lease).is_none() {
-            return;
-        }
-        // Called from `Drop` too, so it may not wait. An ack that finds no room is only lost time: the lease runs out,
-        // the job is claimed once more, and Postgres says that there is nothing to do.
-        if self.settlements.try_send(Settlement::Ack(lease, ack)).is_err() {
-            tracing::warn!(queue = self.queue.name(), job_id = %lease.id, "ack dropped, the lease will run out");
+        let Some(held) = self.held().remove(&lease) else { return };
+        // Called from `Drop` too, so it may not wait; nor need it: the channel has a place for each slot.
+        if self.settlements.try_send(Settlement::Ack(lease, ack, held.slot)).is_err() {
+            tracing::warn!(queue = self.queue.name(), job_id = %lease.id, "the acker is gone, the lease will run out");
         }
     }
 

@@ -32,16 +32,18 @@ if #expired > 0 then
 end
 flush()
 
-local popped = redis.call('ZPOPMIN', READY, n)
-local taken = #popped / 2
-local ids, leases = {}, {}
+local ids = redis.call('ZRANGE', READY, 0, n - 1)
+local taken = #ids
+local first, last = 0, 0
 if taken > 0 then
-  local deadline = math.ceil((now + lease) / TICK) * TOKENS + token
+  -- Cheaper than ZPOPMIN, which would print every score; only those at the ends are needed.
+  first, last = redis.call('ZSCORE', READY, ids[1]), redis.call('ZSCORE', READY, ids[taken])
+  redis.call('ZREMRANGEBYRANK', READY, 0, taken - 1)
+  local deadline = string.format('%.0f', math.ceil((now + lease) / TICK) * TOKENS + token)
+  local leases = {}
   for i = 1, taken do
-    local id = popped[i * 2 - 1]
-    ids[i] = id
     leases[i * 2 - 1] = deadline
-    leases[i * 2] = id
+    leases[i * 2] = ids[i]
   end
   redis.call('ZADD', LEASES, unpack(leases))
 end
@@ -49,16 +51,15 @@ end
 if taken < n or redis.call('EXISTS', READY) == 0 then
   redis.call('DEL', TAGS, CLOCK)
 else
-  -- All of a class was taken before any of the next: only the last job's class is still waiting.
-  local first, last = math.floor(popped[2] / SPAN), math.floor(popped[taken * 2] / SPAN)
-  for class = first, last - 1 do
-    redis.call('HDEL', CLOCK, class)
-    redis.call('ZREMRANGEBYSCORE', TAGS, class * SPAN, '(' .. string.format('%.0f', (class + 1) * SPAN))
+  -- All of a class is taken before any of the next: only the last job's class is still waiting.
+  local class = math.floor(last / SPAN)
+  for over = math.floor(first / SPAN), class - 1 do
+    redis.call('HDEL', CLOCK, over)
+    redis.call('ZREMRANGEBYSCORE', TAGS, over * SPAN, '(' .. string.format('%.0f', (over + 1) * SPAN))
   end
-  local tag = popped[taken * 2] - last * SPAN
-  redis.call('HSET', CLOCK, last, tag)
+  redis.call('HSET', CLOCK, class, last - class * SPAN)
   -- A finish tag the clock has passed says nothing any more: that tenant starts at the clock like a new one.
-  local stale = redis.call('ZRANGEBYSCORE', TAGS, last * SPAN, last * SPAN + tag, 'LIMIT', 0, limit)
+  local stale = redis.call('ZRANGEBYSCORE', TAGS, class * SPAN, last, 'LIMIT', 0, limit)
   if #stale > 0 then redis.call('ZREM', TAGS, unpack(stale)) end
   if moved then redis.call('PUBLISH', WAKE, '') end
 end
