@@ -59,9 +59,10 @@ async fn who_comes_while_the_last_one_leaves_misses_nothing() {
     let topic = format!("{}:busy", world.prefix);
     let mut last = hub.subscribe(&topic).await;
     for round in 0..500 {
-        let leaving = tokio::spawn(async move { drop(last) });
+        let mut leaving = JoinSet::new();
+        leaving.spawn(async move { drop(last) });
         let mut newcomer = hub.subscribe(&topic).await;
-        leaving.await.unwrap();
+        leaving.join_all().await;
         publish(&world, &topic, &round.to_string()).await;
         assert_eq!(next(&mut newcomer).await, message(&round.to_string()));
         last = newcomer;

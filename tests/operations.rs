@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 
 async fn get(client: &Client, path: &str) -> Answer {
@@ -233,7 +234,8 @@ async fn a_stop_refuses_new_requests_finishes_those_in_work_and_ends() {
     let client = member.client.anonymous();
     let body = json!({ "email": member.email, "password": member.password }).to_string();
     let mut slow = half_a_request(&client, &body).await;
-    let stopped = tokio::spawn(api.running.stop());
+    let mut stopping = JoinSet::new();
+    stopping.spawn(api.running.stop());
     eventually("the API to say that it stops", async || {
         let ready = get(&client, "/ready").await;
         (ready.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
@@ -244,7 +246,7 @@ async fn a_stop_refuses_new_requests_finishes_those_in_work_and_ends() {
     slow.write_all(body.as_bytes()).await.unwrap();
     let answer = read_answer(slow).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    tokio::time::timeout(Duration::from_secs(30), stopped).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(30), stopping.join_all()).await.unwrap();
 }
 
 async fn read_answer(mut connection: TcpStream) -> String {
