@@ -53,7 +53,8 @@ COPY --from=build /out /usr/local/bin
 COPY models /app/models
 WORKDIR /app
 ENV ORT_DYLIB_PATH=/opt/onnxruntime/libonnxruntime.so \
-    ATELIER_MODELS_DIR=/app/models
+    ATELIER_MODELS_DIR=/app/models \
+    MALLOC_TRIM_THRESHOLD_=131072
 USER atelier
 STOPSIGNAL SIGTERM
 CMD ["api"]

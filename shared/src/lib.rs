@@ -2,6 +2,7 @@
 //! their queries, job kinds and payloads, the event format, the queue, object keys, and how to reach Postgres, Redis
 //! and S3. Everything else lives in the binary that needs it.
 
+mod allocator;
 mod text_enum;
 
 pub mod config;

@@ -26,7 +26,7 @@ pub struct Config {
     pub models_dir: PathBuf,
     /// The ONNX Runtime library, if it is not where the system looks.
     pub onnxruntime: Option<PathBuf>,
-    /// Threads that run models, each with its own sessions.
+    /// Threads that run models, each with its own sessions, which take about 60 MB. More workers scale as well.
     pub vision_threads: usize,
     /// How long running jobs may go on after SIGTERM.
     pub grace: Duration,
@@ -69,7 +69,7 @@ impl Config {
             pools,
             models_dir: from.or("ATELIER_MODELS_DIR", PathBuf::from("models")),
             onnxruntime: from.optional("ORT_DYLIB_PATH"),
-            vision_threads: from.or("ATELIER_VISION_THREADS", cores.min(4)),
+            vision_threads: from.or("ATELIER_VISION_THREADS", cores.min(2)),
             grace: from.seconds("ATELIER_WORKER_GRACE", 20),
             heartbeat: from.seconds("ATELIER_HEARTBEAT", 3),
         };
