@@ -85,3 +85,25 @@ async fn nothing_answers_without_a_token() {
         assert_eq!(anonymous.post(path, json!({})).await.error(401), "AUTHENTICATION_REQUIRED");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_session_is_refused_before_anything_else_is_looked_at() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    member.client.post("/auth/logout", json!({})).await.expect(200);
+    for path in ["/products/no-id", "/products?limit=0", "/jobs?status=lost", "/analysis/no-id"] {
+        assert_eq!(member.client.get(path).await.error(401), "AUTHENTICATION_REQUIRED", "{path}");
+    }
+    let wrong = json!({ "email": 5, "title": 5 });
+    for path in ["/products", "/batch", "/uploads/presigned-url", "/uploads/confirm", "/jobs/no-id/cancel"] {
+        let answer = member.client.post(path, wrong.clone()).await;
+        assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"atelier\"");
+        assert_eq!(answer.error(401), "AUTHENTICATION_REQUIRED", "{path}");
+    }
+    for path in ["/users/me", "/auth/password", "/products/no-id"] {
+        assert_eq!(member.client.put(path, wrong.clone()).await.error(401), "AUTHENTICATION_REQUIRED", "{path}");
+    }
+    let huge = json!({ "title": "x".repeat(2 << 20) });
+    assert_eq!(member.client.post("/products", huge).await.error(401), "AUTHENTICATION_REQUIRED");
+}

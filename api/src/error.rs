@@ -11,7 +11,7 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER},
+        header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
@@ -192,7 +192,10 @@ impl ApiError {
     fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let retry_after = self.retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds)));
         let allow = self.allow.as_deref().and_then(|methods| HeaderValue::from_str(methods).ok());
-        retry_after.into_iter().chain(allow.map(|methods| (ALLOW, methods)))
+        // without it a client may not take a 401 for what it is (RFC 9110, section 15.5.2)
+        let challenge = (self.code == Code::AuthenticationRequired)
+            .then(|| (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"atelier\"")));
+        retry_after.into_iter().chain(allow.map(|methods| (ALLOW, methods))).chain(challenge)
     }
 }
 

@@ -1,8 +1,15 @@
 //! The caller of a request: an extractor, so that a handler which names it cannot be reached without credentials.
 
-use crate::{error::ApiError, state::State};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header::AUTHORIZATION, web};
-use futures_util::future::LocalBoxFuture;
+use crate::{alias::PREFIX, error::ApiError, state::State};
+use actix_web::{
+    Error, FromRequest, HttpMessage, HttpRequest,
+    body::MessageBody,
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::header::AUTHORIZATION,
+    middleware::Next,
+    web,
+};
+use futures_util::future::{Ready, ready};
 use shared::models::{LoginSession, Role, Tier};
 use std::ops::Deref;
 use uuid::Uuid;
@@ -25,6 +32,9 @@ pub(crate) struct Caller {
 /// A caller who may create and change things: anyone but a viewer.
 #[derive(Debug, Clone)]
 pub(crate) struct Writer(pub Caller);
+
+/// What became of the credentials of a request, until its handler asks.
+struct Identified(Result<Caller, ApiError>);
 
 /// Left in a request for the log line at its end.
 #[derive(Debug, Clone, Copy)]
@@ -79,33 +89,43 @@ pub(crate) fn bearer(request: &HttpRequest) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// A layer that looks up who calls before any extractor runs.
+///
+/// The extractors of a handler run side by side and the first error is the answer. Were the look-up one of them, who is
+/// not let in would hear what is wrong with the body instead, because that is found out sooner.
+pub(crate) async fn identify(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    if request.path().starts_with(PREFIX)
+        && let Some(state) = request.app_data::<web::Data<State>>()
+        && let Some(token) = bearer(request.request())
+    {
+        let identified = Caller::from_token(state, token).await;
+        if let Ok(caller) = &identified {
+            request.extensions_mut().insert(CallerId(caller.user_id));
+        }
+        request.extensions_mut().insert(Identified(identified));
+    }
+    next.call(request).await
+}
+
 impl FromRequest for Caller {
     type Error = ApiError;
-    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+    type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(async move {
-            let token = bearer(&request).ok_or_else(ApiError::unauthenticated)?;
-            let state = request.app_data::<web::Data<State>>();
-            let state = state.ok_or_else(|| ApiError::internal(anyhow::anyhow!("the app has no state")))?;
-            let caller = Self::from_token(state, token).await?;
-            request.extensions_mut().insert(CallerId(caller.user_id));
-            Ok(caller)
-        })
+        let identified = request.extensions_mut().remove::<Identified>();
+        ready(identified.map_or_else(|| Err(ApiError::unauthenticated()), |Identified(result)| result))
     }
 }
 
 impl FromRequest for Writer {
     type Error = ApiError;
-    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+    type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let caller = Caller::from_request(request, payload);
-        Box::pin(async move {
-            let caller = caller.await?;
-            caller.require_writer()?;
-            Ok(Self(caller))
-        })
+        let caller = Caller::from_request(request, payload).into_inner();
+        ready(caller.and_then(|caller| caller.require_writer().map(|()| Self(caller))))
     }
 }

@@ -5,5 +5,5 @@ pub(crate) mod passwords;
 pub(crate) mod registration;
 pub(crate) mod tokens;
 
-pub(crate) use caller::{Caller, CallerId, Writer};
+pub(crate) use caller::{Caller, CallerId, Writer, identify};
 pub use passwords::PasswordPolicy;
