@@ -213,3 +213,14 @@ async fn a_client_that_does_not_read_is_dropped_and_not_waited_for() {
         (Some(last + 1), Some(201), 1000)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_request_to_a_socket_is_told_to_use_one() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let client = world.client(&api);
+    let path = format!("/ws/processing/{}", Uuid::new_v4());
+    let answer = client.send(client.request(reqwest::Method::GET, &path)).await;
+    assert!(answer.body["error"]["message"].as_str().unwrap().contains("WebSocket"), "{}", answer.text);
+    assert_eq!(answer.error(400), "VALIDATION_ERROR");
+}

@@ -208,3 +208,19 @@ async fn an_id_that_is_no_uuid_or_unknown_is_not_found() {
         assert_eq!(member.client.get(&format!("/products/{id}")).await.error(404), "RESOURCE_NOT_FOUND");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_in_metadata_come_back_to_the_last_digit() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let numbers = json!({
+        "largest": f64::MAX, "least": f64::MIN, "smallest": 5e-324, "sum": 0.1 + 0.2, "price": 123456.78901234567,
+        "count": u64::MAX, "debt": i64::MIN,
+    });
+    let made = member.client.post("/products", json!({ "title": "Mug", "metadata": numbers })).await.expect(201);
+    assert_eq!(made["metadata"], numbers);
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(member.client.get(&format!("/products/{id}")).await.expect(200)["metadata"], numbers);
+    assert_eq!(member.client.get("/products").await.expect(200)["data"][0]["metadata"], numbers);
+}

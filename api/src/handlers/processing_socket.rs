@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     auth::{Caller, caller::bearer},
+    error::{ApiError, Code},
     live,
     state::State,
     views::Frame,
@@ -99,7 +100,10 @@ type Ended = Option<Close>;
 #[utoipa::path(
     tag = "jobs",
     params(("job_id" = Uuid, Path), SocketQuery),
-    responses((status = 101, description = "The socket is open")),
+    responses(
+        (status = 101, description = "The socket is open"),
+        (status = 400, description = "Not a WebSocket handshake"),
+    ),
 )]
 #[get("/ws/processing/{job_id}")]
 pub(crate) async fn follow_job(
@@ -109,7 +113,7 @@ pub(crate) async fn follow_job(
     job_id: web::Path<String>,
     query: web::Query<SocketQuery>,
 ) -> actix_web::Result<HttpResponse> {
-    let (response, session, stream) = actix_ws::handle(&request, body)?;
+    let (response, session, stream) = actix_ws::handle(&request, body).map_err(not_a_socket)?;
     let stream = stream.max_frame_size(MAX_FRAME).aggregate_continuations().max_continuation_size(MAX_FRAME);
     let SocketQuery { token, last_event_id } = query.into_inner();
     let token = token.or_else(|| bearer(&request).map(ToOwned::to_owned)).unwrap_or_default();
@@ -121,6 +125,11 @@ pub(crate) async fn follow_job(
         socket.close(ended).await;
     });
     Ok(response)
+}
+
+/// A plain request for what is a WebSocket only.
+fn not_a_socket(error: actix_web::Error) -> ApiError {
+    ApiError::new(Code::Validation, format!("This is a WebSocket; connect with a WebSocket client ({error})"))
 }
 
 /// Lets the caller in, follows the job, and gives the caller's slot back.
