@@ -203,3 +203,17 @@ async fn trouble_with_the_store_is_told_as_such_and_leaves_no_image() {
     let confirm = json!({ "image_id": announced["image_id"] });
     assert_eq!(member.client.post("/uploads/confirm", confirm).await.error(502), "INTEGRATION_ERROR");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_with_two_files_is_refused_rather_than_losing_one() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let product = member.product("Mug").await;
+    let form = Form::new().text("product_id", product.clone());
+    let form = form.part("file", file(photo(), "image/jpeg")).part("file", file(photo(), "image/jpeg"));
+    let answer = direct(&member, form).await;
+    assert_eq!(fields(&answer), BTreeSet::from(["file"]));
+    assert_eq!(answer.error(400), "VALIDATION_ERROR");
+    assert_eq!(images(&member, &product).await.len(), 0);
+}

@@ -91,7 +91,8 @@ pub(crate) async fn retry_analysis(
             // the product first, as everybody locks them
             Product::lock(conn, image.product_id, caller.user_id).await?.ok_or_else(missing)?;
             let image = ProductImage::lock(conn, image.product_id, &[image_id]).await?.pop().ok_or_else(missing)?;
-            if image.upload_status != UploadStatus::Uploaded {
+            // an unusable file may be tried again: it was uploaded, and other limits or models may take it
+            if image.upload_status == UploadStatus::Pending {
                 return Err(ApiError::conflict("Nothing was uploaded for this image yet; confirm its upload first"));
             }
             if let Some(job_id) = JobImage::find_open_job(conn, image_id).await? {

@@ -81,8 +81,9 @@ fn check_images(asked: &[Uuid], found: &[ProductImage]) -> Result<(), ApiError> 
     let found: HashMap<Uuid, UploadStatus> = found.iter().map(|image| (image.id, image.upload_status)).collect();
     let problems = asked.iter().enumerate().filter_map(|(index, id)| {
         let message = match found.get(id) {
-            Some(UploadStatus::Uploaded) => return None,
-            Some(UploadStatus::Pending | UploadStatus::Failed) => "Nothing was uploaded for this image yet.",
+            // what was found unusable was uploaded: it is counted as failed, and the others are analysed
+            Some(UploadStatus::Uploaded | UploadStatus::Failed) => return None,
+            Some(UploadStatus::Pending) => "Nothing was uploaded for this image yet.",
             None => "This product has no such image.",
         };
         Some(Detail::new(format!("image_ids[{index}]"), message))

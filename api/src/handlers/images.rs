@@ -47,7 +47,7 @@ pub(crate) async fn update_image(
     let image = conn
         .transaction(async |conn| {
             let image = hold(conn, product_id, image_id, caller.user_id).await?;
-            if image.upload_status != UploadStatus::Uploaded {
+            if image.upload_status == UploadStatus::Pending {
                 return Err(ApiError::conflict("Nothing was uploaded for this image yet; confirm its upload first"));
             }
             ProductImage::make_primary(conn, product_id, image_id).await?;

@@ -17,6 +17,9 @@ pub(crate) const IMAGE_TYPES: [&str; 4] = ["image/jpeg", "image/png", "image/web
 /// A form that is longer than this is not even read to its end in order to say what is wrong with it.
 const MAX_FORM_BYTES: u64 = 2 * MAX_IMAGE_BYTES;
 
+/// What to say of a part that came before.
+const TWICE: &str = "This part comes more than once; send one image at a time.";
+
 /// How long a sender may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -44,6 +47,14 @@ impl UploadForm {
         let mut budget = MAX_FORM_BYTES;
         while let Some(field) = next(&mut form).await? {
             match field.name() {
+                Some(name @ "product_id") if product_id.is_some() => {
+                    problems.push(Detail::new(name, TWICE));
+                    skip(field, &mut budget).await?;
+                }
+                Some(name @ "file") if file.is_some() => {
+                    problems.push(Detail::new(name, TWICE));
+                    skip(field, &mut budget).await?;
+                }
                 Some("product_id") => product_id = read_product_id(field, &mut budget, &mut problems).await?,
                 Some("file") => file = read_file(field, &mut budget, &mut problems).await?,
                 Some(_) | None => skip(field, &mut budget).await?,

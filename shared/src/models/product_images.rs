@@ -130,7 +130,8 @@ impl ProductImage {
         Ok(())
     }
 
-    /// What `preprocess` learned from the bytes: pixels of the upright image, the real type, where the thumbnail is.
+    /// What `preprocess` learned from the bytes, which are of use, then: pixels of the upright image, the real type, where
+    /// the thumbnail is.
     pub async fn set_dimensions(
         conn: &mut AsyncPgConnection,
         id: Uuid,
@@ -145,7 +146,17 @@ impl ProductImage {
                 product_images::height.eq(height),
                 product_images::content_type.eq(content_type),
                 product_images::thumbnail_key.eq(thumbnail_key),
+                product_images::upload_status.eq(UploadStatus::Uploaded),
             ))
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
+
+    /// `preprocess` found that the bytes are no usable image.
+    pub async fn mark_unusable(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<()> {
+        diesel::update(product_images::table.find(id))
+            .set(product_images::upload_status.eq(UploadStatus::Failed))
             .execute(conn)
             .await?;
         Ok(())

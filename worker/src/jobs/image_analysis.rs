@@ -246,6 +246,9 @@ impl Analyst<'_> {
             let also = also(move |conn| {
                 async move {
                     Analysis::fail(conn, job_id, image_id, &message).await?;
+                    if step == AnalysisStep::Preprocess {
+                        ProductImage::mark_unusable(conn, image_id).await?;
+                    }
                     Job::count_item(conn, job_id, true).await
                 }
                 .boxed()
