@@ -56,6 +56,11 @@ impl From<&Config> for () {
     fn from(_: &Config) -> Self {}
 }
 
+/// The rule for a text that people are to read: `#[garde(custom(not_blank))]`.
+pub(crate) fn not_blank<C>(text: &str, _: &C) -> garde::Result {
+    if text.trim().is_empty() { Err(garde::Error::new("must not be blank")) } else { Ok(()) }
+}
+
 /// The whole body, at most `limit` bytes.
 pub(crate) async fn read(mut payload: Payload, limit: usize) -> Result<BytesMut, ApiError> {
     let mut body = BytesMut::new();
@@ -88,8 +93,9 @@ fn check<T: DeserializeOwned + Validate>(body: &[u8], context: &T::Context) -> R
     {
         for (path, error) in report.iter() {
             let field = path.to_string();
-            // a field that could not be read was replaced: what the rules say of the replacement is of no interest
-            if !details.iter().any(|detail| detail.field == field) {
+            // what could not be read was replaced: what the rules say of the replacement, or of what it is a part of,
+            // is of no interest
+            if !details.iter().any(|detail| is_within(&detail.field, &field)) {
                 details.push(Detail::new(field, error.message()));
             }
         }
@@ -98,6 +104,11 @@ fn check<T: DeserializeOwned + Validate>(body: &[u8], context: &T::Context) -> R
         Some(parsed) if details.is_empty() => Ok(parsed),
         _ => Err(ApiError::invalid(details)),
     }
+}
+
+/// Whether a field is another one or a part of it.
+fn is_within(part: &str, whole: &str) -> bool {
+    part.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn malformed(message: impl Into<String>) -> ApiError {
@@ -119,6 +130,8 @@ fn parse<T: DeserializeOwned>(mut value: Value, repair: bool) -> (Option<T>, Vec
         if let Some(name) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
             at.push(name.to_owned());
             text = "is required".to_owned();
+        } else if message.starts_with("UUID parsing failed") {
+            text = "must be a UUID".to_owned();
         }
         let field = dotted(&at);
         if mistakes.last().is_some_and(|last| last.field == field) {

@@ -8,7 +8,7 @@ use crate::{
         tokens,
     },
     error::{ApiError, Code},
-    extract::Valid,
+    extract::{Valid, not_blank},
     state::State,
     views::{AuthUser, Message, TokenSet, username_rule},
 };
@@ -43,11 +43,11 @@ pub(crate) struct Register {
     #[schema(pattern = "^[A-Za-z0-9_]{3,30}$")]
     username: Option<String>,
     /// The username if it is missing.
-    #[garde(length(chars, min = 1, max = 100))]
+    #[garde(length(chars, min = 1, max = 100), inner(custom(not_blank)))]
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
     /// Another name of `name`.
-    #[garde(length(chars, min = 1, max = 100), custom(same_name(&self.name)))]
+    #[garde(length(chars, min = 1, max = 100), inner(custom(not_blank)), custom(same_name(&self.name)))]
     #[schema(min_length = 1, max_length = 100)]
     full_name: Option<String>,
 }
@@ -121,10 +121,10 @@ pub(crate) async fn register(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 pub(crate) struct Login {
     #[garde(length(bytes, min = 1, max = 254))]
-    #[schema(format = Email)]
+    #[schema(format = Email, min_length = 1, max_length = 254)]
     email: String,
     #[garde(length(bytes, min = 1, max = 1024))]
-    #[schema(format = Password)]
+    #[schema(format = Password, min_length = 1, max_length = 1024)]
     password: String,
 }
 

@@ -1,7 +1,7 @@
 //! For whoever runs the system: is it alive, may it get traffic, what has it done.
 
 use crate::{
-    error::{ApiError, ErrorObject},
+    error::{ApiError, ErrorBody, ErrorObject},
     state::State,
     views::Time,
 };
@@ -74,7 +74,11 @@ pub(crate) struct Services {
 #[utoipa::path(
     tag = "operations",
     params(Required),
-    responses((status = 200, body = Readiness), (status = 503, body = Readiness, description = "Not ready; `error` says why"))
+    responses(
+        (status = 200, body = Readiness),
+        (status = 400, body = ErrorBody, description = "`require` names something else"),
+        (status = 503, body = Readiness, description = "Not ready; `error` says why"),
+    )
 )]
 #[get("/ready")]
 pub(crate) async fn get_ready(
@@ -129,7 +133,14 @@ async fn check_database(state: &State) -> bool {
 async fn check_redis(state: &State) -> bool {
     let mut redis = state.redis.clone();
     let ping = redis::cmd("PING");
-    matches!(timeout(PATIENCE, ping.query_async::<String>(&mut redis)).await, Ok(Ok(_)))
+    let asked = async {
+        match ping.query_async::<String>(&mut redis).await {
+            // the first command after a break only finds out that the connection is gone; the second uses a new one
+            Err(error) if error.is_connection_dropped() || error.is_io_error() => ping.query_async(&mut redis).await,
+            answer => answer,
+        }
+    };
+    matches!(timeout(PATIENCE, asked).await, Ok(Ok(_)))
 }
 
 async fn check_storage(state: &State) -> bool {

@@ -4,10 +4,10 @@ use super::jobs::tell_stopped;
 use crate::{
     auth::{Caller, Writer},
     error::ApiError,
-    extract::Valid,
+    extract::{Valid, not_blank},
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
-    views::{ImageView, ProductView, product_status},
+    views::{ImageView, ProductView, settable_status},
 };
 use actix_web::{HttpResponse, delete, get, post, put, web};
 use diesel_async::AsyncPgConnection;
@@ -43,7 +43,7 @@ pub(crate) struct CreateProduct {
     metadata_: Option<Map<String, Value>>,
     /// `draft` unless it is given; `processing` cannot be given.
     #[garde(custom(settable))]
-    #[schema(schema_with = product_status)]
+    #[schema(schema_with = settable_status)]
     status: Option<ProductStatus>,
 }
 
@@ -75,17 +75,13 @@ pub(crate) struct UpdateProduct {
     metadata_: Option<Map<String, Value>>,
     /// `processing` is accepted only from a product that is just that, and changes nothing.
     #[garde(skip)]
-    #[schema(schema_with = product_status)]
+    #[schema(schema_with = settable_status)]
     status: Option<ProductStatus>,
 }
 
 /// Tells a null, which empties a field, from a field that was not sent.
 fn sent<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
-}
-
-fn not_blank(text: &str, (): &()) -> garde::Result {
-    if text.trim().is_empty() { Err(garde::Error::new("must not be blank")) } else { Ok(()) }
 }
 
 fn settable(status: &Option<ProductStatus>, (): &()) -> garde::Result {

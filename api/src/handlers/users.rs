@@ -6,7 +6,7 @@ use crate::{
         registration::{email_taken, username_taken},
     },
     error::{ApiError, violated},
-    extract::Valid,
+    extract::{Valid, not_blank},
     state::State,
     views::{UserView, username_rule},
 };
@@ -27,11 +27,11 @@ pub(crate) struct UpdateUser {
     #[garde(inner(custom(username_rule)))]
     #[schema(pattern = "^[A-Za-z0-9_]{3,30}$")]
     username: Option<String>,
-    #[garde(length(chars, min = 1, max = 100))]
+    #[garde(length(chars, min = 1, max = 100), inner(custom(not_blank)))]
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
     /// Another name of `name`.
-    #[garde(length(chars, min = 1, max = 100), custom(same_name(&self.name)))]
+    #[garde(length(chars, min = 1, max = 100), inner(custom(not_blank)), custom(same_name(&self.name)))]
     #[schema(min_length = 1, max_length = 100)]
     full_name: Option<String>,
     #[garde(dive)]
@@ -43,6 +43,7 @@ pub(crate) struct UpdateUser {
 pub(crate) struct UpdatePreferences {
     /// `light`, `dark` or `system`.
     #[garde(inner(custom(theme_rule)))]
+    #[schema(pattern = "^(light|dark|system)$")]
     theme: Option<String>,
     #[garde(dive)]
     notifications: Option<UpdateNotifications>,

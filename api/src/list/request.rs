@@ -6,6 +6,7 @@ use super::{
 };
 use crate::error::{ApiError, Detail};
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Utc};
+use std::num::IntErrorKind;
 use uuid::Uuid;
 
 /// Most elements on a page.
@@ -110,7 +111,10 @@ fn integer(params: &ListParams, name: &str, least: i64, most: i64, problems: &mu
     let text = params.get(name)?;
     match text.parse::<i64>() {
         Ok(number) if (least..=most).contains(&number) => Some(number),
-        _ => {
+        // a place that no list reaches is past the end of all of them
+        Ok(number) if number > most && most > MAX_LIMIT => Some(most),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow && most > MAX_LIMIT => Some(most),
+        Ok(_) | Err(_) => {
             let range =
                 if most > MAX_LIMIT { format!("at least {least}") } else { format!("between {least} and {most}") };
             problems.push(Detail::new(name, format!("must be a whole number, {range}")));

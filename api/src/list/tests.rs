@@ -61,6 +61,9 @@ fn pages_are_counted_from_one_and_an_offset_wins() {
     assert_eq!(read("page_size=9").limit, 9);
     assert_eq!(read("page_size=9&limit=8").limit, 8);
     assert_eq!(offset("page=5&offset=3"), 3);
+    for beyond in ["page=9223372036854775807", "offset=9223372036854775807", "offset=99999999999999999999"] {
+        assert!(offset(beyond) > 1 << 60, "{beyond}");
+    }
 }
 
 #[test]
@@ -131,7 +134,6 @@ fn everything_wrong_is_reported_at_once() {
     assert_eq!(refused("limit=101"), ["limit"]);
     assert_eq!(refused("page_size=101"), ["page_size"]);
     assert_eq!(refused("sort_by=title&sort_order=up"), ["sort_order"]);
-    assert_eq!(refused("page=9223372036854775807"), ["page"]);
     assert_eq!(refused("created_after=%2B262142-12-31"), ["created_after"]);
     assert_eq!(refused("search=1+2+3+4+5+6+7+8+9+10+11"), ["search"]);
 }

@@ -15,7 +15,7 @@ pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
 pub(crate) use job::{JobView, status_word};
 pub(crate) use product::ProductView;
-pub(crate) use word_lists::{job_status, job_type, product_status};
+pub(crate) use word_lists::{job_status, job_type, settable_status};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};

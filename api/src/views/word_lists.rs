@@ -5,10 +5,20 @@ use shared::{
     kind::{AnalysisStep, JobType},
     models::{AnalysisStatus, ProductStatus, Severity, StepStatus, UploadStatus},
 };
-use utoipa::openapi::schema::Object;
+use utoipa::openapi::{
+    ObjectBuilder,
+    schema::{Object, SchemaType, Type},
+};
 
-pub(crate) fn product_status() -> Object {
+pub(super) fn product_status() -> Object {
     words(ProductStatus::WORDS)
+}
+
+/// What a client may set; null is the same as nothing.
+pub(crate) fn settable_status() -> Object {
+    let settable = ProductStatus::ALL.iter().filter(|status| **status != ProductStatus::Processing);
+    let words = settable.map(|status| Some(status.as_str())).chain([None]);
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null])).enum_values(Some(words)).build()
 }
 
 pub(super) fn upload_status() -> Object {
