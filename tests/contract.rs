@@ -1,0 +1,283 @@
+//! The answers of every endpoint, field by field: a client may rely on each being there, and on its type.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a broken assumption")]
+
+use chrono::{DateTime, NaiveDateTime};
+use harness::{Api, Member, World, project_root};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// Checks a value against a pattern of the same form. A pattern's text is the name of a type, with `?` where null may
+/// stand, or the words that are allowed; its object must have the very same keys; its array is a list of any length.
+fn check(value: &Value, pattern: &Value, at: &str) {
+    match pattern {
+        Value::String(types) => {
+            let (types, nullable) = types.strip_suffix('?').map_or((types.as_str(), false), |types| (types, true));
+            assert!(fits(value, types) || nullable && value.is_null(), "{at} is no {types}: {value}");
+        }
+        Value::Array(elements) => {
+            for (index, element) in value.as_array().unwrap_or_else(|| panic!("{at} is no list")).iter().enumerate() {
+                check(element, &elements[0], &format!("{at}[{index}]"));
+            }
+        }
+        Value::Object(fields) => {
+            let keys = |fields: &Map<String, Value>| fields.keys().cloned().collect::<BTreeSet<_>>();
+            let value = value.as_object().unwrap_or_else(|| panic!("{at} is no object: {value}"));
+            assert_eq!(keys(value), keys(fields), "the fields of {at}");
+            fields.iter().for_each(|(key, pattern)| check(&value[key], pattern, &format!("{at}.{key}")));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => assert_eq!(value, pattern, "{at}"),
+    }
+}
+
+fn fits(value: &Value, types: &str) -> bool {
+    let text = value.as_str().unwrap_or_default();
+    match types {
+        "uuid" => text.parse::<Uuid>().is_ok_and(|id| id.to_string() == text),
+        "time" => NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.6fZ").is_ok() && text.len() == 27,
+        "string" => value.is_string(),
+        "int" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "share" => value.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)),
+        "bool" => value.is_boolean(),
+        "object" => value.is_object(),
+        "shares" => value.as_object().is_some_and(|shares| shares.values().all(|share| fits(share, "share"))),
+        words => words.split(' ').any(|word| word == text),
+    }
+}
+
+fn auth_user() -> Value {
+    json!({
+        "id": "uuid", "email": "string", "username": "string", "name": "string", "full_name": "string",
+        "role": "admin manager member viewer", "tier": "free basic pro enterprise", "organization_id": "uuid",
+        "is_active": "bool", "created_at": "time",
+    })
+}
+
+fn token_set() -> Value {
+    json!({
+        "access_token": "string", "refresh_token": "string", "token": "string", "token_type": "bearer",
+        "expires_in": "int",
+    })
+}
+
+fn user() -> Value {
+    let window = json!({ "used": "int", "limit": "int?" });
+    let more = json!({
+        "preferences": {
+            "theme": "light dark system", "notifications": { "email": "bool", "browser": "bool" },
+            "default_model": "string",
+        },
+        "usage": { "pipelines_created": "int", "executions_this_month": "int", "tokens_used_this_month": "int" },
+        "quota": { "daily": window, "weekly": window, "monthly": window },
+        "api_keys": ["object"], "updated_at": "time", "last_login_at": "time?", "mfa_enabled": "bool",
+    });
+    joined(&[auth_user(), more])
+}
+
+fn product() -> Value {
+    let image = json!({
+        "id": "uuid", "s3_key": "string", "original_filename": "string", "content_type": "string",
+        "file_size_bytes": "int", "width": "int?", "height": "int?", "is_primary": "bool",
+        "upload_status": "pending uploaded failed", "url": "string", "created_at": "time",
+    });
+    json!({
+        "id": "uuid", "user_id": "uuid", "title": "string", "description": "string?", "category": "string?",
+        "subcategory": "string?", "ai_description": "string?", "status": "draft processing active archived",
+        "metadata": "object", "metadata_": "object", "images": [image], "created_at": "time", "updated_at": "time",
+    })
+}
+
+fn analysis() -> Value {
+    let attribute = json!({
+        "id": "uuid", "attribute_name": "string", "attribute_value": "string", "confidence": "share",
+    });
+    let defect = json!({
+        "id": "uuid", "defect_type": "string", "severity": "low medium high", "confidence": "share",
+        "bounding_box": { "x": "number", "y": "number", "width": "number", "height": "number" },
+        "description": "string",
+    });
+    json!({
+        "id": "uuid", "product_image_id": "uuid", "model_version": "string", "classification_label": "string?",
+        "classification_confidence": "share?", "classification_scores": "shares", "description_text": "string?",
+        "description_model": "string?", "processing_time_ms": "int?",
+        "status": "pending processing completed failed", "error_message": "string?",
+        "extracted_attributes": [attribute], "detected_defects": [defect], "created_at": "time",
+        "updated_at": "time",
+    })
+}
+
+fn job() -> Value {
+    let step = json!({
+        "id": "uuid", "step_name": "preprocess classify extract_attributes detect_defects describe",
+        "status": "pending running completed failed", "started_at": "time?", "completed_at": "time?",
+        "duration_ms": "int?", "error_message": "string?", "result_data": "object",
+    });
+    json!({
+        "id": "uuid", "user_id": "uuid", "job_type": "single batch retry",
+        "status": "queued processing completed failed cancelled", "total_images": "int", "processed_images": "int",
+        "failed_images": "int", "task_id": "uuid", "started_at": "time?", "completed_at": "time?",
+        "error_message": "string?", "steps": [step], "created_at": "time", "updated_at": "time",
+    })
+}
+
+fn list(element: Value) -> Value {
+    json!({
+        "data": [element],
+        "pagination": {
+            "total": "int", "limit": "int", "offset": "int?", "page": "int?", "pages": "int", "has_next": "bool",
+            "has_prev": "bool", "next_cursor": "string?", "prev_cursor": "string?",
+        },
+    })
+}
+
+fn joined(parts: &[Value]) -> Value {
+    parts.iter().flat_map(|part| part.as_object().unwrap().clone()).collect()
+}
+
+/// Sends a request and checks status and body.
+async fn ask(client: &harness::Client, method: Method, path: &str, body: Value, status: u16, pattern: &Value) -> Value {
+    let request = client.request(method.clone(), path);
+    let answer = client.send(if body.is_null() { request } else { request.json(&body) }).await.expect(status);
+    check(&answer, pattern, &format!("{method} {path}"));
+    answer
+}
+
+async fn get(client: &harness::Client, path: &str, pattern: &Value) -> Value {
+    ask(client, Method::GET, path, Value::Null, 200, pattern).await
+}
+
+async fn upload(member: &Member, product: &str, file: &str, content_type: &str) -> (String, String) {
+    let file = project_root().join("tests/images").join(file);
+    let (image, job) = member.analysed_image(product, &file, content_type).await;
+    member.client.follow(&job, "").await;
+    (image, job)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_answer_with_every_documented_field() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let registered = json!({
+        "id": "uuid", "email": "string", "full_name": "string", "is_active": "bool", "created_at": "time",
+        "user": auth_user(),
+    });
+    check(&member.registration, &joined(&[registered, token_set()]), "register");
+    let credentials = json!({ "email": member.email, "password": member.password });
+    let pattern = joined(&[json!({ "user": auth_user() }), token_set()]);
+    let login = ask(&member.client, Method::POST, "/auth/login", credentials, 200, &pattern).await;
+    let refresh = json!({ "refresh_token": login["refresh_token"] });
+    let tokens = ask(&member.client, Method::POST, "/auth/refresh", refresh, 200, &token_set()).await;
+    assert_eq!(tokens["token"], tokens["access_token"]);
+    for path in ["/api/v1/auth/me", "/api/users/me", "/v1/users/profile", "/auth/me"] {
+        get(&member.client, path, &user()).await;
+    }
+    for path in ["/auth/profile", "/api/v1/users/me", "/api/v1/users/profile"] {
+        for method in [Method::PUT, Method::PATCH] {
+            ask(&member.client, method, path, json!({ "name": "Ada" }), 200, &user()).await;
+        }
+    }
+    let message = json!({ "message": "string" });
+    let change = json!({ "old_password": member.password, "new_password": "another horse 2" });
+    ask(&member.client, Method::PUT, "/auth/password", change, 200, &message).await;
+    ask(&member.client, Method::POST, "/auth/logout", Value::Null, 200, &message).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_on_its_way_answers_with_every_documented_field() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let client = &member.client;
+    let made = json!({ "title": "Mug" });
+    let made = ask(client, Method::POST, "/api/v1/products", made, 201, &product()).await;
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/api/v1/products/{id}");
+    let announcement = json!({
+        "product_id": id, "filename": "a.png", "content_type": "image/png", "file_size_bytes": 5,
+    });
+    let pattern = json!({ "upload_url": "string", "image_id": "uuid", "s3_key": "string", "expires_in": "int" });
+    ask(client, Method::POST, "/api/v1/uploads/presigned-url", announcement, 200, &pattern).await;
+
+    let worker = world.worker(&["images"]).await;
+    let (good, single) = upload(&member, id, "rocket.jpg", "image/jpeg").await;
+    let (bad, _) = upload(&member, id, "bad/text.jpg", "image/jpeg").await;
+    let accepted = json!({ "job_id": "uuid", "status": "queued", "message": "string" });
+    let retry = format!("/api/v1/analysis/{good}/retry");
+    let retried = ask(client, Method::POST, &retry, Value::Null, 200, &accepted).await;
+    client.follow(retried["job_id"].as_str().unwrap(), "").await;
+
+    let pair = json!({ "product_id": id, "image_ids": [good, bad] });
+    let batch = ask(client, Method::POST, "/api/v1/batch", pair, 201, &job()).await;
+    assert_eq!((batch["steps"].as_array().unwrap().len(), &batch["status"]), (5, &json!("queued")));
+    let batch = batch["id"].as_str().unwrap();
+    client.follow(batch, "").await;
+    let ended = get(client, &format!("/api/v1/batch/{batch}"), &job()).await;
+    assert_eq!((&ended["status"], &ended["failed_images"]), (&json!("completed"), &json!(1)), "{ended}");
+
+    let found = get(client, &format!("/api/v1/analysis/{good}"), &analysis()).await;
+    assert!(found["classification_scores"].as_object().unwrap().len() >= 2);
+    assert!(found["extracted_attributes"].as_array().unwrap().iter().any(|a| a["attribute_name"] == "color"));
+    for field in ["classification_label", "classification_confidence", "description_text", "processing_time_ms"] {
+        assert!(!found[field].is_null(), "{field} of a completed analysis");
+    }
+    let failed = get(client, &format!("/api/v1/analysis/{bad}"), &analysis()).await;
+    assert_eq!(failed["status"], "failed");
+    assert!(failed["error_message"].as_str().is_some_and(|message| message.contains("text")), "{failed}");
+    let shown = get(client, &path, &product()).await;
+    let states: Vec<_> = shown["images"].as_array().unwrap().iter().map(|image| &image["upload_status"]).collect();
+    assert_eq!(states, ["pending", "uploaded", "failed"]);
+    assert_eq!(shown["ai_description"], found["description_text"]);
+    get(client, &format!("/api/v1/jobs/{single}"), &job()).await;
+    lists(client, &path).await;
+    let primary = format!("{path}/images/{good}");
+    let image = product()["images"][0].clone();
+    ask(client, Method::PUT, &primary, json!({ "is_primary": true }), 200, &image).await;
+    ask(client, Method::PATCH, &path, json!({ "status": "archived" }), 200, &product()).await;
+    client.delete(&format!("/products/{id}/images/{bad}")).await.expect(204);
+    client.delete(&format!("/products/{id}")).await.expect(204);
+    worker.stop().await;
+}
+
+async fn lists(client: &harness::Client, product_path: &str) {
+    get(client, "/api/v1/products", &list(product())).await;
+    get(client, &format!("{product_path}/analysis"), &list(analysis())).await;
+    get(client, "/api/v1/jobs", &list(job())).await;
+    let recent = json!({
+        "id": "uuid", "job_type": "single batch retry", "status": "queued processing completed failed cancelled",
+        "total_images": "int", "processed_images": "int", "created_at": "time", "completed_at": "time?",
+    });
+    let recent = get(client, "/api/v1/dashboard/recent", &list(recent)).await;
+    assert_eq!((&recent["pagination"]["limit"], &recent["pagination"]["total"]), (&json!(10), &json!(4)));
+    let categories = list(json!({ "category": "string", "count": "int" }));
+    let categories = get(client, "/api/v1/dashboard/category-distribution", &categories).await;
+    assert_eq!(categories["data"], json!([{ "category": "uncategorized", "count": 1 }]));
+    let stats = json!({
+        "total_products": "int", "total_images": "int", "completed_analyses": "int", "total_defects": "int",
+        "active_jobs": "int", "avg_processing_time_ms": "number",
+    });
+    let stats = get(client, "/api/v1/dashboard/stats", &stats).await;
+    assert_eq!((&stats["total_images"], &stats["completed_analyses"]), (&json!(3), &json!(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_answer_with_every_documented_field() {
+    let world = World::new().await;
+    let api: Api = world.api().await;
+    let client = world.client(&api);
+    let health = json!({ "status": "healthy", "timestamp": "time", "version": "string", "uptime": "int" });
+    get(&client, "/health", &health).await;
+    let three = |word: &str| json!({ "database": word, "redis": word, "storage": word });
+    let ready = json!({ "status": "ready", "services": three("connected"), "checks": three("ok") });
+    get(&client, "/ready", &ready).await;
+    let error = client.get("/nothing").await;
+    let pattern = json!({
+        "error": {
+            "code": "string", "message": "string", "details": ["object"], "request_id": "string", "timestamp": "time",
+        },
+    });
+    check(&error.body, &pattern, "an error");
+    assert!(DateTime::parse_from_rfc3339(error.body["error"]["timestamp"].as_str().unwrap()).is_ok());
+}
