@@ -13,7 +13,7 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, web, web::BytesMut};
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use garde::Validate;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -81,6 +81,10 @@ fn check<T: DeserializeOwned + Validate>(body: &[u8], context: &T::Context) -> R
     }
     let value: Value =
         serde_json::from_slice(body).map_err(|error| malformed(format!("The body is not valid JSON: {error}")))?;
+    // serde would take a list for the fields in their order
+    if !value.is_object() {
+        return Err(malformed("The body must be a JSON object"));
+    }
     let mut details = Vec::new();
     // PostgreSQL's text cannot hold it; looked for only if it can be there
     if body.windows(6).any(|part| part == br"\u0000") {
@@ -196,10 +200,7 @@ fn dotted(path: &[String]) -> String {
 /// Puts `replacement` at a place; `false` if there is no such place.
 fn put(value: &mut Value, path: &[String], replacement: Value) -> bool {
     let Some((last, way)) = path.split_last() else {
-        // the body itself is of the wrong kind: go on as if it were an empty object
-        let changed = !value.is_object();
-        *value = Value::Object(Map::new());
-        return changed;
+        return false;
     };
     let place = way.iter().try_fold(value, |value, part| match value {
         Value::Object(fields) => fields.get_mut(part),
@@ -312,7 +313,16 @@ mod tests {
 
     #[test]
     fn what_is_no_object_and_what_is_no_json_is_refused() {
-        for body in ["", "  ", "{", "[1]", "\"text\"", "null", "{\"name\": }"] {
+        for body in [
+            "",
+            "  ",
+            "{",
+            "[1]",
+            r#"["lamp", "00000000-0000-0000-0000-000000000000", [], true]"#,
+            "\"text\"",
+            "null",
+            "{\"name\": }",
+        ] {
             let error = check::<Body>(body.as_bytes(), &()).unwrap_err();
             assert_eq!(error.code(), Code::Validation, "{body}");
         }

@@ -5,7 +5,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal $status:literal),+ $(,)?) => {
+    // the word is a `tt`, because the derive of utoipa does not look into a `literal`
+    ($($(#[$doc:meta])* $variant:ident = $word:tt $status:literal),+ $(,)?) => {
         /// The code of an error; clients decide by it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
         pub(crate) enum Code { $($(#[$doc])* #[serde(rename = $word)] $variant),+ }
@@ -59,6 +60,7 @@ codes! {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
     use super::*;
 
     #[test]
@@ -68,5 +70,12 @@ mod tests {
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn the_description_has_the_words_of_the_bodies() {
+        let schema = serde_json::to_value(<Code as utoipa::PartialSchema>::schema()).unwrap();
+        let words: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(schema["enum"], serde_json::json!(words));
     }
 }
