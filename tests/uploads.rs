@@ -109,7 +109,10 @@ async fn an_upload_url_takes_nothing_but_what_was_announced() {
     };
     let announced = member.client.post("/uploads/presigned-url", announce(10)).await.expect(200);
     let url = announced["upload_url"].as_str().unwrap();
-    assert_eq!(member.client.upload(url, vec![0; 11], "image/jpeg").await, 403, "more than announced");
+    assert_eq!(member.client.upload(url, vec![0; 11], "image/jpeg").await, 400, "more than announced");
+    let forged = url.replace("x-announced-bytes=10", "x-announced-bytes=11");
+    assert_ne!(forged, url);
+    assert_eq!(member.client.upload(&forged, vec![0; 11], "image/jpeg").await, 403, "a changed announcement");
     assert_eq!(member.client.upload(url, vec![0; 10], "image/png").await, 403, "another type");
     let forged = url.replacen("X-Amz-Signature=", "X-Amz-Signature=0", 1);
     assert!(member.client.upload(&forged, vec![0; 10], "image/jpeg").await.is_client_error());

@@ -16,6 +16,10 @@ use bytes::Bytes;
 use std::{path::Path, time::Duration};
 use uuid::Uuid;
 
+/// Query parameter of an upload URL that names the announced bytes. The signature covers it and the length, so a store
+/// refuses any other length; one that knows this parameter can say why. S3 ignores parameters that begin with `x-`.
+pub const ANNOUNCED_BYTES: &str = "x-announced-bytes";
+
 /// Most keys that one delete request of S3 takes.
 pub const MAX_DELETE: usize = 1000;
 
@@ -92,6 +96,13 @@ impl Storage {
             .key(key)
             .content_length(size)
             .content_type(content_type)
+            .customize()
+            .mutate_request(move |request| {
+                // what the SDK made is a URI, and stays one with a parameter more
+                let separator = if request.uri().contains('?') { '&' } else { '?' };
+                let uri = format!("{}{separator}{ANNOUNCED_BYTES}={size}", request.uri());
+                let _ = request.set_uri(uri);
+            })
             .presigned(PresigningConfig::expires_in(valid)?)
             .await
             .context("an upload URL could not be signed")?;

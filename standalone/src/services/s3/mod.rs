@@ -18,6 +18,7 @@ use s3s::{
     auth::SimpleAuth,
     service::{S3Service, S3ServiceBuilder},
 };
+use shared::storage::ANNOUNCED_BYTES;
 use tokio::runtime::{Builder, Runtime};
 
 use self::files::Files;
@@ -108,6 +109,9 @@ async fn answer(service: S3Service, request: Request<Incoming>) -> Result<Respon
     let is_preflight = request.method() == Method::OPTIONS && origin.is_some();
     let mut response = if is_preflight {
         status(StatusCode::NO_CONTENT)
+    } else if is_too_long(&request) {
+        // the signature does not fit either, but this says what is wrong
+        too_long()
     } else {
         let called = service.call(request.map(s3s::Body::from)).await;
         called.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
@@ -116,6 +120,26 @@ async fn answer(service: S3Service, request: Request<Incoming>) -> Result<Respon
         allow(response.headers_mut(), origin, asked.filter(|_| is_preflight));
     }
     Ok(response)
+}
+
+/// Whether an upload has more bytes than were announced.
+fn is_too_long(request: &Request<Incoming>) -> bool {
+    let announced = request.uri().query().unwrap_or_default().split('&').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        (name == ANNOUNCED_BYTES).then(|| value.parse::<u64>().ok())?
+    });
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    request.method() == Method::PUT
+        && announced.zip(length).is_some_and(|(announced, length): (_, u64)| length > announced)
+}
+
+fn too_long() -> Response<s3s::Body> {
+    let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>EntityTooLarge</Code>\
+                <Message>More bytes were sent than were announced</Message></Error>";
+    let mut response = Response::new(s3s::Body::from(text.to_owned()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    response
 }
 
 fn status(code: StatusCode) -> Response<s3s::Body> {
