@@ -213,7 +213,10 @@ async fn a_photo_on_its_way_answers_with_every_documented_field() {
     let batch = ask(client, Method::POST, "/api/v1/batch", pair, 201, &job()).await;
     assert_eq!((batch["steps"].as_array().unwrap().len(), &batch["status"]), (5, &json!("queued")));
     let batch = batch["id"].as_str().unwrap();
-    client.follow(batch, "").await;
+    let (frames, _) = client.follow(batch, "").await;
+    let progress: Vec<_> = frames.iter().map(|frame| frame["progress"]["completed"].as_u64().unwrap()).collect();
+    assert!(progress.is_sorted(), "the progress never goes back: {progress:?}");
+    assert_eq!(frames.last().unwrap()["progress"], json!({ "completed": 10, "total": 10 }));
     let ended = get(client, &format!("/api/v1/batch/{batch}"), &job()).await;
     assert_eq!((&ended["status"], &ended["failed_images"]), (&json!("completed"), &json!(1)), "{ended}");
 

@@ -22,7 +22,8 @@ use uuid::Uuid;
 const CANCELLED: &str = "The job was cancelled.";
 
 /// Ends the jobs that still have the expected attempt and status, and stores their last events. The rows are locked in
-/// the order of their ids, as everybody does who locks several, so that nobody waits in a circle.
+/// the order of their ids, as everybody does who locks several, so that nobody waits in a circle. A step that waits for one
+/// of the same item that failed will never run: it counts as finished, as it did when that one failed.
 const END: &str = "WITH ending AS ( \
     SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8) \
         AS ending (id, attempt, status, result, error_code, error_message, errors, body) \
@@ -43,7 +44,10 @@ INSERT INTO job_events (job_id, seq, created_at, body) \
 SELECT id, last_seq, $10, body || (SELECT jsonb_build_object('progress', jsonb_build_object( \
         'total', count(*), \
         'completed', count(*) FILTER (WHERE job_steps.status IN ('completed', 'failed') \
-            OR (job_steps.status = 'running' AND ended.status <> 'completed')))) \
+            OR (job_steps.status = 'running' AND ended.status <> 'completed') \
+            OR (job_steps.status = 'pending' AND EXISTS (SELECT FROM job_steps failed \
+                WHERE failed.job_id = job_steps.job_id AND failed.item = job_steps.item \
+                    AND failed.status = 'failed'))))) \
     FROM job_steps WHERE job_id = ended.id) \
 FROM ended RETURNING job_id, seq, body";
 
