@@ -286,6 +286,11 @@ async fn the_account_reads_and_changes_alike_on_all_its_paths() {
         client.put("/users/me", json!({ "email": "New@Example.com", "username": "new_name" })).await.expect(200);
     assert_eq!((&changed["email"], &changed["username"]), (&json!("new@example.com"), &json!("new_name")));
     assert_eq!(changed["preferences"]["theme"], "dark");
+    for list in [json!(["light", null, null]), json!({ "notifications": [true, true] })] {
+        let answer = client.put("/auth/profile", json!({ "preferences": list })).await;
+        assert_eq!(answer.error(400), "VALIDATION_ERROR", "a list is no object");
+    }
+    client.put("/auth/profile", json!({ "preferences": { "notifications": null } })).await.expect(200);
 
     let bad = json!({
         "name": "One", "full_name": "Two", "username": "a b", "email": "x",

@@ -45,7 +45,7 @@ pub(crate) async fn get_openapi_json(documents: web::Data<Documents>) -> HttpRes
 }
 
 /// The description as YAML.
-#[utoipa::path(tag = "operations", responses((status = 200, content_type = "application/yaml", body = String)))]
+#[utoipa::path(tag = "operations", responses((status = 200, content_type = "application/yaml", body = Object)))]
 #[get("/openapi.yaml")]
 pub(crate) async fn get_openapi_yaml(documents: web::Data<Documents>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/yaml").body(documents.yaml.clone())

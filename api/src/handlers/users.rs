@@ -13,9 +13,13 @@ use crate::{
 use actix_web::{get, put, web};
 use diesel_async::AsyncPgConnection;
 use garde::Validate;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::{Map, json};
 use shared::models::{Account, User, UserChange};
+use std::{fmt, marker::PhantomData};
 use utoipa::ToSchema;
 
 /// What is to change in the own account; what is not sent stays.
@@ -35,6 +39,7 @@ pub(crate) struct UpdateUser {
     #[schema(min_length = 1, max_length = 100)]
     full_name: Option<String>,
     #[garde(dive)]
+    #[serde(default, deserialize_with = "object")]
     preferences: Option<UpdatePreferences>,
 }
 
@@ -46,6 +51,7 @@ pub(crate) struct UpdatePreferences {
     #[schema(pattern = "^(light|dark|system)$")]
     theme: Option<String>,
     #[garde(dive)]
+    #[serde(default, deserialize_with = "object")]
     notifications: Option<UpdateNotifications>,
     #[garde(length(chars, min = 1, max = 100))]
     #[schema(min_length = 1, max_length = 100)]
@@ -59,6 +65,29 @@ pub(crate) struct UpdateNotifications {
     email: Option<bool>,
     #[garde(skip)]
     browser: Option<bool>,
+}
+
+/// An object or null. On its own serde would take a list, too, for the fields in their order.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+
+    from.deserialize_any(Object(PhantomData))
 }
 
 fn same_name(name: &Option<String>) -> impl FnOnce(&Option<String>, &()) -> garde::Result {
