@@ -77,13 +77,20 @@ pub fn tools_folder(data: &Path) -> PathBuf {
     source_tree().map_or_else(|| data.to_owned(), |root| root.join(".atelier")).join("tools")
 }
 
-/// The folder with the models: that of the source tree, else beside this program, else in the current folder.
-#[must_use]
-pub fn models_folder() -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("models")));
-    let tree = source_tree().map(|root| root.join("models"));
-    let found = [tree, beside].into_iter().flatten().find(|folder| folder.is_dir());
-    found.unwrap_or_else(|| PathBuf::from("models"))
+/// The folder with the models: that of the source tree, else `models` beside this program or above it.
+///
+/// # Errors
+/// When there is none; the error says what to do.
+pub fn models_folder() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().unwrap_or_default();
+    let mut candidates: Vec<_> = source_tree().into_iter().collect();
+    candidates.extend(program.ancestors().skip(1).map(Path::to_path_buf));
+    let found =
+        candidates.into_iter().map(|folder| folder.join("models")).find(|folder| folder.join("models.toml").is_file());
+    found.context(
+        "the models are missing: start atelier in its source tree, put the folder `models` beside the program, \
+         or set ATELIER_MODELS_DIR",
+    )
 }
 
 #[cfg(test)]

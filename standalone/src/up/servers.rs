@@ -135,10 +135,12 @@ impl Servers {
             ("ATELIER_BIND", format!("127.0.0.1:{port}")),
             ("ORT_DYLIB_PATH", self.onnxruntime.display().to_string()),
         ];
+        if !self.surroundings.sets("ATELIER_MODELS_DIR") {
+            settings.push(("ATELIER_MODELS_DIR", config::models_folder()?.display().to_string()));
+        }
         // What a developer may well want to set, with what suits one who did not.
         let defaults = [
             ("ATELIER_JWT_SECRET", data.secret("jwt")?),
-            ("ATELIER_MODELS_DIR", config::models_folder().display().to_string()),
             // ONNX Runtime uses the C library's memory; without this a worker keeps 40 MB that it does not use
             ("MALLOC_TRIM_THRESHOLD_", "131072".to_owned()),
             ("ATELIER_SHUTDOWN_GRACE", "5".to_owned()),
