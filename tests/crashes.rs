@@ -1,14 +1,17 @@
 //! Workers that die, freeze or are asked to stop: no job is lost, none is done twice, and no finished step is repeated.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use harness::{Process, World, assert_whole, eventually};
+use harness::{Process, World, assert_whole, eventually, project_root};
 use serde_json::json;
 use shared::{
     events::{Change, Event},
     kind::Probe,
     models::{Job, JobStatus, JobStep, StepStatus},
 };
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 use uuid::Uuid;
 
 /// The arguments of a worker that runs probes only, and so needs no models.
@@ -74,6 +77,73 @@ async fn a_killed_workers_job_goes_on_at_the_step_where_it_died() {
         assert_eq!(announced(&events, step, StepStatus::Running), begun, "{step} began");
         assert_eq!(announced(&events, step, StepStatus::Completed), 1, "{step} ended");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_in_the_middle_of_an_analysis_costs_no_finished_step() {
+    let world = World::new().await;
+    let (api, _scheduler) = (world.api().await, world.scheduler().await);
+    let member = world.member(&api).await;
+    let product = member.product("Rocket").await;
+    let photo = project_root().join("tests/images/rocket.jpg");
+    let (mut images, mut ids) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let (image, job) = member.analysed_image(&product, &photo, "image/jpeg").await;
+        images.push(image);
+        ids.push(job.parse::<Uuid>().unwrap());
+    }
+    let mut first = world.process(&["worker", "--pool", "images"], &[]);
+    eventually("some analyses to be half done", async || {
+        let half_done = completed_steps(&world, &ids).await.into_values().filter(|steps| (1..4).contains(&steps.len()));
+        (half_done.count() > 1).then_some(())
+    })
+    .await;
+    first.kill();
+    let killed = Instant::now();
+    let mut before = completed_steps(&world, &ids).await;
+    before.retain(|_, steps| steps.len() < 5);
+    assert!(!before.is_empty(), "they were faster than kill");
+
+    let _second = world.worker(&["images"]).await;
+    eventually("the first of them to go on", async || {
+        for id in before.keys() {
+            if world.steps(*id).await.iter().any(|step| step.attempt == 2) {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    assert!(killed.elapsed() < Duration::from_secs(30), "taken over after {:?}", killed.elapsed());
+    world.drain().await;
+    for id in ids {
+        let job = world.job(id).await;
+        assert_eq!((job.status, job.items_done, job.items_failed), (JobStatus::Completed, 1, 0));
+        assert_whole(&world.events(id).await, JobStatus::Completed);
+    }
+    for (id, done) in before {
+        let steps = world.steps(id).await;
+        assert_eq!(steps.len(), 5);
+        for step in done {
+            let now = steps.iter().find(|now| now.name == step.name).unwrap();
+            assert_eq!(format!("{now:?}"), format!("{step:?}"), "a finished step stays as it was");
+        }
+    }
+    for image in images {
+        let analysis = member.client.get(&format!("/analysis/{image}")).await.expect(200);
+        assert_eq!(analysis["status"], "completed", "{analysis}");
+    }
+}
+
+/// The completed steps of those jobs that have any.
+async fn completed_steps(world: &World, ids: &[Uuid]) -> HashMap<Uuid, Vec<JobStep>> {
+    let mut completed: HashMap<_, Vec<_>> = HashMap::new();
+    for step in JobStep::list_of_jobs(&mut *world.conn().await, ids).await.unwrap() {
+        if step.status == StepStatus::Completed {
+            completed.entry(step.job_id).or_default().push(step);
+        }
+    }
+    completed
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,10 @@
 //! nothing.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use harness::{Tenant, World, eventually};
+use harness::{Tenant, World, eventually, project_root};
+use serde_json::json;
 use shared::{kind::Probe, models::JobStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const fn probe(steps: u16, hold_ms: u64) -> Probe {
@@ -83,6 +84,40 @@ async fn while_redis_is_away_jobs_are_accepted_and_running_ones_are_not_cut() {
 
     let all: Vec<_> = running.iter().chain(&accepted).copied().collect();
     all_end_in_their_first_attempt(&world, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_away_the_api_accepts_a_hundred_jobs_and_all_of_them_end() {
+    let world = World::with_own_redis().await;
+    let (api, _scheduler) = (world.api().await, world.scheduler().await);
+    let (_worker, member) = (world.worker(&["images"]).await, world.member(&api).await);
+    let product = member.product("Cups").await;
+    let file = project_root().join("tests/images/bad/text.jpg");
+    let mut images = Vec::new();
+    for _ in 0..100 {
+        images.push(member.uploaded_image(&product, &file, "image/jpeg").await);
+    }
+
+    world.redis_server(|redis| redis.stop());
+    let stopped = Instant::now();
+    let mut accepted = Vec::new();
+    for image in &images {
+        let answer = member.client.post("/uploads/confirm", json!({ "image_id": image })).await.expect(200);
+        accepted.push(answer["job_id"].as_str().unwrap().parse::<Uuid>().unwrap());
+    }
+    assert!(stopped.elapsed() < Duration::from_secs(40), "100 jobs were accepted in {:?}", stopped.elapsed());
+    // the outage itself
+    tokio::time::sleep_until(tokio::time::Instant::from_std(stopped + Duration::from_secs(20))).await;
+    assert_eq!(world.count(&accepted, JobStatus::Queued).await, 100);
+    world.redis_server(|redis| redis.start_again());
+
+    // text is no photo: they end quickly, and as they should
+    world.wait_for_count(&accepted, JobStatus::Failed, 100).await;
+    world.assert_each_ended_once(&accepted, JobStatus::Failed, 1).await;
+    for image in &images {
+        let analysis = member.client.get(&format!("/analysis/{image}")).await.expect(200);
+        assert_eq!(analysis["status"], "failed", "{analysis}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

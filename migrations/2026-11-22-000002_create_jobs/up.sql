@@ -42,6 +42,8 @@ CREATE TABLE jobs (
 );
 -- lists of one user, newest first
 CREATE INDEX jobs_user_idx ON jobs (user_id, created_at DESC, id DESC);
+-- deletion of an organization
+CREATE INDEX jobs_organization_idx ON jobs (organization_id);
 -- requeue: what is due; queue_position: what is ahead
 CREATE INDEX jobs_queued_idx ON jobs (run_at, id) WHERE status = 'queued';
 -- rescue: whose worker fell silent

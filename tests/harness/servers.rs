@@ -2,7 +2,7 @@
 
 use standalone::{
     config::{Surroundings, source_tree, tools_folder},
-    services::{Durability, Postgres, Redis, RedisBinary, S3, Source, Toolbox, ports},
+    services::{Durability, Postgres, PostgresBinaries, Redis, RedisBinary, S3, Source, Toolbox, ports},
     terminal::Terminal,
 };
 use std::{
@@ -23,6 +23,7 @@ pub struct Servers {
     redis: Redis,
     s3: S3,
     redis_binary: RedisBinary,
+    postgres_binaries: PostgresBinaries,
     folder: PathBuf,
 }
 
@@ -70,12 +71,13 @@ impl Servers {
     fn start() -> Self {
         let folder = fresh_folder();
         let tools = toolbox(Source::Auto);
-        let redis_binary = tools.redis().unwrap();
+        let (redis_binary, postgres_binaries) = (tools.redis().unwrap(), tools.postgres().unwrap());
         Self {
-            postgres: Postgres::start(&tools.postgres().unwrap(), &folder, Durability::Fast, None).unwrap(),
+            postgres: Postgres::start(&postgres_binaries, &folder, Durability::Fast, None).unwrap(),
             redis: Redis::start(&redis_binary, &folder, None).unwrap(),
             s3: S3::start(&folder.join("s3"), ports::listen(None).unwrap(), BUCKET, "test-key", "test-secret").unwrap(),
             redis_binary,
+            postgres_binaries,
             folder,
         }
     }
@@ -95,6 +97,11 @@ impl Servers {
     /// A Redis that a test may stop, restart and empty.
     pub(crate) fn own_redis(&self, name: &str) -> Redis {
         Redis::start(&self.redis_binary, &self.folder.join(name), None).unwrap()
+    }
+
+    /// A PostgreSQL that a test may stop and restart.
+    pub(crate) fn own_postgres(&self, name: &str) -> Postgres {
+        Postgres::start(&self.postgres_binaries, &self.folder.join(name), Durability::Fast, None).unwrap()
     }
 
     /// The URL of a database.

@@ -33,6 +33,8 @@ pub struct World {
     /// The prefix of its keys and channels.
     pub prefix: String,
     own_redis: Option<Mutex<standalone::services::Redis>>,
+    own_postgres: Option<Mutex<standalone::services::Postgres>>,
+    database: String,
     name: String,
     settings: Vec<(String, String)>,
     started: AtomicUsize,
@@ -41,7 +43,7 @@ pub struct World {
 impl World {
     /// A new world on the shared servers.
     pub async fn new() -> Self {
-        Self::build(None).await
+        Self::build(None, None).await
     }
 
     /// A new world whose Redis the test may stop, restart and empty.
@@ -49,17 +51,35 @@ impl World {
         let servers = Servers::shared().await;
         let name = format!("redis_{}", Uuid::now_v7().simple());
         let redis = tokio::task::spawn_blocking(move || servers.own_redis(&name)).await.unwrap();
-        Self::build(Some(redis)).await
+        Self::build(Some(redis), None).await
     }
 
-    async fn build(own_redis: Option<standalone::services::Redis>) -> Self {
+    /// A new world whose PostgreSQL the test may stop and restart.
+    pub async fn with_own_postgres() -> Self {
+        let servers = Servers::shared().await;
+        let name = format!("postgres_{}", Uuid::now_v7().simple());
+        let postgres = tokio::task::spawn_blocking(move || servers.own_postgres(&name)).await.unwrap();
+        shared::db::migrate(&postgres.url("postgres")).await.unwrap();
+        Self::build(None, Some(postgres)).await
+    }
+
+    async fn build(
+        own_redis: Option<standalone::services::Redis>,
+        own_postgres: Option<standalone::services::Postgres>,
+    ) -> Self {
         let servers = Servers::shared().await;
         let name = format!("t_{}", Uuid::now_v7().simple());
-        servers.execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
+        let database = match &own_postgres {
+            Some(postgres) => postgres.url("postgres"),
+            None => {
+                servers.execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
+                servers.database(&name)
+            }
+        };
         let redis_url = own_redis.as_ref().map_or_else(|| servers.redis(), standalone::services::Redis::url);
         let s3 = servers.s3();
         let settings: Vec<(String, String)> = [
-            ("DATABASE_URL", servers.database(&name).as_str()),
+            ("DATABASE_URL", database.as_str()),
             ("REDIS_URL", &redis_url),
             ("ATELIER_REDIS_PREFIX", &name),
             ("ATELIER_DATABASE_POOL", "8"),
@@ -85,6 +105,8 @@ impl World {
             redis,
             prefix: name.clone(),
             own_redis: own_redis.map(Mutex::new),
+            own_postgres: own_postgres.map(Mutex::new),
+            database,
             name,
             settings,
             started: AtomicUsize::new(0),
@@ -106,7 +128,7 @@ impl World {
 
     /// The URL of its database.
     pub fn database(&self) -> String {
-        self.servers.database(&self.name)
+        self.database.clone()
     }
 
     /// A queue of this world.
@@ -117,6 +139,12 @@ impl World {
     /// Does something to the Redis of [`World::with_own_redis`]: stops it, kills it, starts it again.
     pub fn redis_server<T>(&self, act: impl FnOnce(&mut standalone::services::Redis) -> anyhow::Result<T>) -> T {
         let server = self.own_redis.as_ref().expect("made by World::with_own_redis");
+        block_in_place(|| act(&mut server.lock().unwrap()).unwrap())
+    }
+
+    /// Does something to the PostgreSQL of [`World::with_own_postgres`]: stops it, starts it again.
+    pub fn postgres_server<T>(&self, act: impl FnOnce(&mut standalone::services::Postgres) -> anyhow::Result<T>) -> T {
+        let server = self.own_postgres.as_ref().expect("made by World::with_own_postgres");
         block_in_place(|| act(&mut server.lock().unwrap()).unwrap())
     }
 

@@ -5,11 +5,11 @@
 
 use crate::{
     context::{Context, StopReason},
-    finisher::FinishError,
     jobs,
     outcome::{Outcome, Stop},
     pools::Pool,
     reporter::Reporter,
+    write_error::{Pauses, WriteError},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use shared::{
@@ -18,10 +18,6 @@ use shared::{
 };
 use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 use tracing::Instrument;
-
-/// The first pause before a write that failed is tried again; doubled up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How often the database may refuse the end of an attempt before it is given up.
 const REFUSALS: usize = 5;
@@ -98,25 +94,24 @@ fn retry(code: &str, message: String) -> Outcome {
 /// Writes the end down and tells the listeners. Postgres may be away for a while: the fence makes it safe to try until
 /// it is back, and the heartbeat, which is away then too, makes it needless after the job was given to another.
 async fn settle(context: &Context, pool: &Pool, queue: &Queue, job: &Job, end: End) -> &'static str {
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = Pauses::new();
     let mut refusals = 0;
     loop {
         match write(context, pool, queue, job, &end).await {
             Ok(word) => return word,
-            Err(error @ FinishError::Unreachable(_)) => {
+            Err(error @ WriteError::Unreachable(_)) => {
                 tracing::warn!(%error, "the end of an attempt is not written, trying again")
             }
-            Err(error @ FinishError::Refused(_)) if refusals < REFUSALS => {
+            Err(error @ WriteError::Refused(_)) if refusals < REFUSALS => {
                 refusals += 1;
                 tracing::warn!(%error, "the end of an attempt is not written, trying again");
             }
-            Err(error @ FinishError::Refused(_)) => {
+            Err(error @ WriteError::Refused(_)) => {
                 tracing::error!(%error, "the end of an attempt is not written; the scheduler will take the job over");
                 return "unwritten";
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pauses.pause().await;
     }
 }
 
@@ -126,7 +121,7 @@ async fn write(
     queue: &Queue,
     job: &Job,
     end: &End,
-) -> Result<&'static str, FinishError> {
+) -> Result<&'static str, WriteError> {
     match end {
         End::Lost => Ok("lost"),
         End::Cancelled => finish(context, job, Ending::Cancelled, "cancelled").await,
@@ -160,7 +155,7 @@ fn last_words(job: &Job, pool: &Pool, failure: &Failure) -> String {
     }
 }
 
-async fn finish(context: &Context, job: &Job, ending: Ending, word: &'static str) -> Result<&'static str, FinishError> {
+async fn finish(context: &Context, job: &Job, ending: Ending, word: &'static str) -> Result<&'static str, WriteError> {
     let finish = Finish { id: job.id, kind: job.kind, attempt: job.attempt, ending };
     let Some(event) = context.finisher.finish(finish).await? else { return Ok("lost") };
     context.publisher.publish(event);
@@ -175,11 +170,11 @@ async fn again(
     forgiven: bool,
     failure: &Failure,
     word: &'static str,
-) -> Result<&'static str, FinishError> {
-    let mut conn = context.pool.get().await.map_err(FinishError::away)?;
+) -> Result<&'static str, WriteError> {
+    let mut conn = context.pool.get().await?;
     let waiting = Job::retry(&mut conn, job.id, job.attempt, after, forgiven, failure).await;
     drop(conn);
-    let Some(waiting) = waiting.map_err(FinishError::of)? else {
+    let Some(waiting) = waiting? else {
         // somebody asked for the end of the job, or it is another's
         return finish(context, job, Ending::Cancelled, "cancelled").await;
     };
@@ -191,12 +186,12 @@ async fn again(
 }
 
 /// Gives back a job that was claimed and not begun, as if it had not been claimed. Redis is told by the caller.
-pub(crate) async fn hand_back(context: &Context, job: &Job) -> Result<(), FinishError> {
+pub(crate) async fn hand_back(context: &Context, job: &Job) -> Result<(), WriteError> {
     let failure = Failure { code: "handed_back".to_owned(), message: "The worker stopped before it began.".to_owned() };
-    let mut conn = context.pool.get().await.map_err(FinishError::away)?;
+    let mut conn = context.pool.get().await?;
     let waiting = Job::retry(&mut conn, job.id, job.attempt, Duration::ZERO, true, &failure).await;
     drop(conn);
-    if waiting.map_err(FinishError::of)?.is_none() {
+    if waiting?.is_none() {
         finish(context, job, Ending::Cancelled, "cancelled").await?;
     }
     Ok(())

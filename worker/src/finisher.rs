@@ -4,9 +4,9 @@
 //! transactions are under way goes into the next one together: a lone job is written at once, and the more there are,
 //! the fewer round trips and commits each of them costs.
 
-use diesel::result::{DatabaseErrorKind, Error};
+use crate::write_error::WriteError;
 use shared::{
-    db::{Pool, PoolError},
+    db::Pool,
     events::Event,
     models::{Finish, Job},
 };
@@ -24,18 +24,7 @@ const MOST: usize = 100;
 /// Transactions at a time: one that waits for a lock does not hold up all others.
 const FLIGHTS: usize = 3;
 
-/// Why the end of a job is not written.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum FinishError {
-    /// It is written as soon as the database is back.
-    #[error("the database is out of reach: {0}")]
-    Unreachable(String),
-    /// The database does not take it.
-    #[error("the database refused it: {0}")]
-    Refused(String),
-}
-
-type Answer = Result<Option<Event>, FinishError>;
+type Answer = Result<Option<Event>, WriteError>;
 
 /// The way to the task that ends jobs.
 pub(crate) struct Finisher(mpsc::Sender<Request>);
@@ -58,7 +47,7 @@ impl Finisher {
     /// Ends a job; returns when that is committed. `None`: the attempt no longer holds it.
     pub(crate) async fn finish(&self, finish: Finish) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let gone = || FinishError::Unreachable("this process is ending".to_owned());
+        let gone = || WriteError::Unreachable("this process is ending".to_owned());
         self.0.send(Request { finish, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
@@ -107,7 +96,7 @@ async fn write(pool: Pool, mut requests: Vec<Request>) {
                 let _ = answer.send(Ok(events.remove(&finish.id)));
             }
         }
-        Err(FinishError::Refused(_)) if finishes.len() > 1 => {
+        Err(WriteError::Refused(_)) if finishes.len() > 1 => {
             for (finish_one, answer) in finishes.iter().zip(answers) {
                 let alone = finish(&pool, std::slice::from_ref(finish_one)).await;
                 let _ = answer.send(alone.map(|mut events| events.remove(&finish_one.id)));
@@ -121,26 +110,11 @@ async fn write(pool: Pool, mut requests: Vec<Request>) {
     }
 }
 
-async fn finish(pool: &Pool, finishes: &[Finish]) -> Result<HashMap<Uuid, Event>, FinishError> {
+async fn finish(pool: &Pool, finishes: &[Finish]) -> Result<HashMap<Uuid, Event>, WriteError> {
     if finishes.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut conn = pool.get().await.map_err(FinishError::away)?;
-    let events = Job::finish(&mut conn, finishes).await.map_err(FinishError::of)?;
+    let mut conn = pool.get().await?;
+    let events = Job::finish(&mut conn, finishes).await?;
     Ok(events.into_iter().map(|event| (event.job_id, event)).collect())
-}
-
-impl FinishError {
-    pub(crate) fn away(error: PoolError) -> Self {
-        Self::Unreachable(error.to_string())
-    }
-
-    pub(crate) fn of(error: Error) -> Self {
-        let unreachable = matches!(
-            error,
-            Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection, _)
-                | Error::BrokenTransactionManager
-        );
-        if unreachable { Self::Unreachable(error.to_string()) } else { Self::Refused(error.to_string()) }
-    }
 }

@@ -17,6 +17,7 @@ pub mod pools;
 mod publisher;
 mod reporter;
 pub mod vision;
+mod write_error;
 
 use anyhow::{Context as _, Result};
 use config::Config;

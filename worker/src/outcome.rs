@@ -1,5 +1,6 @@
 //! What an attempt came to. Handlers say it with these types; `execute` turns it into rows.
 
+use crate::write_error::WriteError;
 use serde_json::Value;
 use shared::models::Failure;
 use std::time::Duration;
@@ -44,14 +45,28 @@ impl Stop {
     }
 }
 
+impl From<WriteError> for Stop {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(_) => Self::retry("database_error", error.to_string()),
+            // not the job's fault
+            WriteError::Unreachable(_) => {
+                let failure = Failure { code: "database_unavailable".to_owned(), message: error.to_string() };
+                let after = Some(Duration::from_secs(1));
+                Self::With(Box::new(Outcome::Retry { after, charge: false, failure }))
+            }
+        }
+    }
+}
+
 impl From<diesel::result::Error> for Stop {
     fn from(error: diesel::result::Error) -> Self {
-        Self::retry("database_error", format!("The database refused a write: {error}"))
+        WriteError::from(error).into()
     }
 }
 
 impl From<shared::db::PoolError> for Stop {
     fn from(error: shared::db::PoolError) -> Self {
-        Self::retry("database_unavailable", format!("The database could not be reached: {error}"))
+        WriteError::from(error).into()
     }
 }

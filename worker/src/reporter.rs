@@ -1,6 +1,10 @@
 //! The steps of one attempt: skipped where they were finished before, otherwise run, recorded and announced.
 
-use crate::{context::Context, outcome::Stop};
+use crate::{
+    context::Context,
+    outcome::Stop,
+    write_error::{Pauses, WriteError},
+};
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel_async::{AsyncConnection, AsyncPgConnection, TransactionManager};
@@ -8,13 +12,11 @@ use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::{
-    events::Progress,
+    events::{Event, Progress},
     models::{Job, JobStep, StepChange, StepKey, StepStatus},
 };
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::collections::{HashMap, HashSet};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
@@ -26,8 +28,18 @@ pub(crate) struct Reporter<'a> {
     attempt: i32,
     /// Results of steps finished by earlier attempts.
     finished: HashMap<(Uuid, String), Finished>,
-    ended: AtomicU32,
+    /// Steps that ended, or will not run any more.
+    ended: Mutex<u32>,
     total: u32,
+}
+
+/// What became of a write.
+enum Recorded {
+    Now(Event),
+    /// An earlier try had come through, unheard.
+    Before,
+    /// Another attempt holds the job.
+    Lost,
 }
 
 struct Finished {
@@ -35,18 +47,19 @@ struct Finished {
     duration_ms: i64,
 }
 
-/// What follows from a step: writes in the transaction that records it. It owns what it writes; `nothing` is one.
+/// What follows from a step: writes in the transaction that records it, tried again with it if need be. It owns what it
+/// writes; `nothing` is one.
 pub(crate) trait Also:
-    for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, QueryResult<()>> + Send
+    for<'c> Fn(&'c mut AsyncPgConnection) -> BoxFuture<'c, QueryResult<()>> + Send + Sync
 {
 }
 
-impl<F> Also for F where F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, QueryResult<()>> + Send {}
+impl<F> Also for F where F: for<'c> Fn(&'c mut AsyncPgConnection) -> BoxFuture<'c, QueryResult<()>> + Send + Sync {}
 
 /// Names what follows; the compiler needs this detour to see the closure's signature.
 pub(crate) fn also<F>(writes: F) -> F
 where
-    F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, QueryResult<()>> + Send,
+    F: for<'c> Fn(&'c mut AsyncPgConnection) -> BoxFuture<'c, QueryResult<()>> + Send + Sync,
 {
     writes
 }
@@ -65,8 +78,11 @@ pub(crate) struct Begun<'k> {
 impl<'a> Reporter<'a> {
     /// Sorts out what earlier attempts finished.
     pub(crate) fn new(context: &'a Context, job: &Job, steps: Vec<JobStep>) -> Self {
+        // an item that failed runs none of its steps any more
+        let failed: HashSet<Uuid> =
+            steps.iter().filter(|step| step.status == StepStatus::Failed).map(|step| step.item).collect();
         let ended =
-            steps.iter().filter(|step| matches!(step.status, StepStatus::Completed | StepStatus::Failed)).count();
+            steps.iter().filter(|step| step.status == StepStatus::Completed || failed.contains(&step.item)).count();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
         let finished = steps
             .into_iter()
@@ -81,7 +97,7 @@ impl<'a> Reporter<'a> {
             job_id: job.id,
             attempt: job.attempt,
             finished,
-            ended: AtomicU32::new(u32::try_from(ended).unwrap_or(u32::MAX)),
+            ended: Mutex::new(u32::try_from(ended).unwrap_or(u32::MAX)),
             total,
         }
     }
@@ -97,11 +113,8 @@ impl<'a> Reporter<'a> {
     /// Announces that a step begins.
     pub(crate) async fn begin<'k>(&self, key: StepKey<'k>) -> Result<Begun<'k>, Stop> {
         let begun = Begun { key, started_at: Utc::now() };
-        let change = self.change(&begun, StepStatus::Running, None, json!({}), self.ended.load(Ordering::Relaxed));
-        let mut conn = self.context.pool.get().await?;
-        let event = JobStep::record(&mut conn, self.job_id, self.attempt, change).await?.ok_or(Stop::Lost)?;
-        drop(conn);
-        self.context.publisher.publish(event);
+        let change = change(&begun, StepStatus::Running, None, json!({}));
+        self.record(change, 0, nothing).await?;
         Ok(begun)
     }
 
@@ -116,9 +129,7 @@ impl<'a> Reporter<'a> {
         let result = serde_json::to_value(result).map_err(|error| {
             Stop::retry("result_unwritable", format!("The result of {} is no JSON: {error}", begun.key.name))
         })?;
-        let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
-        let change = self.change(&begun, StepStatus::Completed, None, result, ended);
-        self.record(change, also).await?;
+        self.record(change(&begun, StepStatus::Completed, None, result), 1, also).await?;
         Ok((Utc::now() - begun.started_at).num_milliseconds())
     }
 
@@ -131,33 +142,73 @@ impl<'a> Reporter<'a> {
         skipped: u32,
         also: impl Also,
     ) -> Result<(), Stop> {
-        let ended = self.ended.fetch_add(1 + skipped, Ordering::Relaxed) + 1 + skipped;
-        let change = self.change(&begun, StepStatus::Failed, Some(message.to_owned()), json!({}), ended);
-        self.record(change, also).await
+        let change = change(&begun, StepStatus::Failed, Some(message.to_owned()), json!({}));
+        self.record(change, 1 + skipped, also).await
     }
 
-    async fn record(&self, change: StepChange<'_>, also: impl Also) -> Result<(), Stop> {
+    /// Writes until it is written: what a step found may have been dear. The attempt's timeout is the limit.
+    /// `ends` steps have ended then.
+    async fn record(&self, mut change: StepChange<'_>, ends: u32, also: impl Also) -> Result<(), Stop> {
+        // one write of a job at a time, as the database would have it anyway: so the progress never goes back
+        let mut ended = self.ended.lock().await;
+        change.progress = Progress { completed: (*ended + ends).min(self.total), total: self.total };
+        let mut pauses = Pauses::new();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_to_record(&change, &also, tries).await {
+                Ok(Recorded::Now(event)) => {
+                    *ended += ends;
+                    self.context.publisher.publish(event);
+                    return Ok(());
+                }
+                Ok(Recorded::Before) => {
+                    *ended += ends;
+                    return Ok(());
+                }
+                Ok(Recorded::Lost) => return Err(Stop::Lost),
+                Err(error @ WriteError::Unreachable(_)) => {
+                    tracing::warn!(step = change.key.name, %error, "a step is not written, trying again")
+                }
+                Err(error @ WriteError::Refused(_)) => return Err(error.into()),
+            }
+            pauses.pause().await;
+        }
+    }
+
+    async fn try_to_record(
+        &self,
+        change: &StepChange<'_>,
+        also: &impl Also,
+        tries: u32,
+    ) -> Result<Recorded, WriteError> {
         let mut conn = self.context.pool.get().await?;
         // not `transaction(closure)`: the compiler cannot see that a closure inside a closure is `Send`. A transaction
         // left open by an early return is noticed by the pool, which then drops the connection.
         Transactions::begin_transaction(&mut *conn).await?;
-        let event = JobStep::record(&mut conn, self.job_id, self.attempt, change).await?.ok_or(Stop::Lost)?;
+        // the commit may have come through when its answer did not
+        if tries > 1 && JobStep::is_recorded(&mut conn, self.job_id, self.attempt, change).await? {
+            Transactions::rollback_transaction(&mut *conn).await?;
+            return Ok(Recorded::Before);
+        }
+        let Some(event) = JobStep::record(&mut conn, self.job_id, self.attempt, change).await? else {
+            Transactions::rollback_transaction(&mut *conn).await?;
+            return Ok(Recorded::Lost);
+        };
         also(&mut conn).await?;
         Transactions::commit_transaction(&mut *conn).await?;
-        drop(conn);
-        self.context.publisher.publish(event);
-        Ok(())
+        Ok(Recorded::Now(event))
     }
+}
 
-    fn change<'k>(
-        &self,
-        begun: &Begun<'k>,
-        status: StepStatus,
-        error_message: Option<String>,
-        result: Value,
-        ended: u32,
-    ) -> StepChange<'k> {
-        let progress = Progress { completed: ended.min(self.total), total: self.total };
-        StepChange { key: begun.key, status, started_at: begun.started_at, error_message, result, progress }
+/// A change whose progress is filled in when it is written.
+fn change<'k>(begun: &Begun<'k>, status: StepStatus, error_message: Option<String>, result: Value) -> StepChange<'k> {
+    StepChange {
+        key: begun.key,
+        status,
+        started_at: begun.started_at,
+        error_message,
+        result,
+        progress: Progress::default(),
     }
 }

@@ -133,7 +133,7 @@ impl JobStep {
         conn: &mut AsyncPgConnection,
         job_id: Uuid,
         attempt: i32,
-        change: StepChange<'_>,
+        change: &StepChange<'_>,
     ) -> QueryResult<Option<Event>> {
         let at = Utc::now();
         let ended = matches!(change.status, StepStatus::Completed | StepStatus::Failed);
@@ -185,5 +185,20 @@ impl JobStep {
         .await
         .optional()?;
         Ok(seq.map(|Seq { seq }| Event { job_id, seq, body }))
+    }
+
+    /// Whether a write of this attempt is there already: for a writer who has not heard what became of it.
+    pub async fn is_recorded(
+        conn: &mut AsyncPgConnection,
+        job_id: Uuid,
+        attempt: i32,
+        change: &StepChange<'_>,
+    ) -> QueryResult<bool> {
+        let written = job_steps::table
+            .find((job_id, change.key.item, change.key.name))
+            .filter(job_steps::attempt.eq(attempt))
+            .filter(job_steps::status.eq(change.status))
+            .filter(job_steps::started_at.eq(change.started_at));
+        diesel::select(diesel::dsl::exists(written)).get_result(conn).await
     }
 }

@@ -180,6 +180,7 @@ impl Analyst<'_> {
                 let (width, height) = (pixels(result.width), pixels(result.height));
                 let content_type = result.content_type.clone();
                 let also = also(move |conn| {
+                    let (content_type, thumbnail_key) = (content_type.clone(), thumbnail_key.clone());
                     async move {
                         Analysis::begin(conn, job_id, image_id).await?;
                         ProductImage::set_dimensions(conn, image_id, width, height, &content_type, &thumbnail_key).await
@@ -227,6 +228,7 @@ impl Analyst<'_> {
         let findings = self.findings(classification, attributes, defects, &description, spent_ms);
         let (job_id, image_id) = (self.reporter.job_id, self.image.id);
         let also = also(move |conn| {
+            let findings = findings.clone();
             async move {
                 Analysis::complete(conn, job_id, image_id, findings).await?;
                 Job::count_item(conn, job_id, false).await
@@ -244,6 +246,7 @@ impl Analyst<'_> {
             let left = AnalysisStep::ALL.len() - 1 - step as usize;
             let message = failure.message.clone();
             let also = also(move |conn| {
+                let message = message.clone();
                 async move {
                     Analysis::fail(conn, job_id, image_id, &message).await?;
                     if step == AnalysisStep::Preprocess {
