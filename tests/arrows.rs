@@ -31,7 +31,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("fast_image_resize", &["worker"]),
     ("apalis*", &["shared", "tests", "worker"]),
     ("aws-*", &["shared"]),
-    ("diesel_migrations", &["shared"]),
+    ("diesel_migrations", &["shared", "tests"]),
     ("s3s*", &["standalone"]),
     ("libc", &["guard"]),
 ];

@@ -91,6 +91,9 @@ pub async fn migrate(url: &str) -> Result<Vec<String>> {
     diesel::sql_query(format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).execute(&mut connection).await?;
     let mut harness = AsyncMigrationHarness::new(connection);
     let applied = harness.run_pending_migrations(MIGRATIONS).map_err(|error| anyhow!("a migration failed: {error}"))?;
-    // the lock goes with the connection
-    Ok(applied.iter().map(ToString::to_string).collect())
+    let applied = applied.iter().map(ToString::to_string).collect();
+    // after a failure the lock goes with the connection
+    let unlock = format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})");
+    diesel::sql_query(unlock).execute(&mut harness.into_inner()).await?;
+    Ok(applied)
 }
