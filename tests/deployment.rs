@@ -10,8 +10,7 @@ use std::{
 use yaml_serde::Value;
 
 /// Settings with names that others chose.
-const FOREIGN: [&str; 5] =
-    ["DATABASE_URL", "REDIS_URL", "ORT_DYLIB_PATH", "PIP_INDEX_URL", "MALLOC_TRIM_THRESHOLD_"];
+const FOREIGN: [&str; 5] = ["DATABASE_URL", "REDIS_URL", "ORT_DYLIB_PATH", "PIP_INDEX_URL", "MALLOC_TRIM_THRESHOLD_"];
 
 /// The services that run our own programs.
 const PROGRAMS: [&str; 4] = ["api", "worker", "scheduler", "prepare"];

@@ -1,13 +1,13 @@
 //! A small listener for those who watch over a worker or a scheduler: `/health` and `/metrics`. The API answers these
 //! itself, on its own port.
 
+use crate::telemetry::{PrometheusHandle, init_metrics};
 use anyhow::{Context, Result};
 use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use crate::telemetry::{PrometheusHandle, init_metrics};
 use serde_json::Value;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet, time::interval};

@@ -3,7 +3,7 @@
 use crate::{World, eventually};
 use diesel::{
     prelude::*,
-    sql_types::{Array, BigInt, Int2, Jsonb, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Int2, Jsonb, Nullable, Text, Uuid as SqlUuid},
 };
 use diesel_async::RunQueryDsl;
 use redis::AsyncCommands;
@@ -31,9 +31,11 @@ pub struct Tenant {
 }
 
 #[derive(QueryableByName)]
-struct Count {
+struct Wrong {
     #[diesel(sql_type = BigInt)]
     count: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    example: Option<String>,
 }
 
 impl World {
@@ -174,14 +176,15 @@ impl World {
     /// Each of these jobs ended like this, in its first attempt unless more are allowed, and told of it once: its events
     /// are numbered without gaps and the last one, and only that one, is its end.
     pub async fn assert_each_ended_once(&self, ids: &[Uuid], status: JobStatus, attempts: i32) {
-        let wrong: Vec<Count> = diesel::sql_query(
-            "SELECT count(*) FROM jobs WHERE id = ANY($1) AND NOT ( \
+        let wrong: Vec<Wrong> = diesel::sql_query(
+            "SELECT count(*), max(left(concat_ws(' ', status, 'attempt', attempt, errors), 400)) AS example \
+             FROM jobs WHERE id = ANY($1) AND NOT ( \
                  status = $2 AND attempt <= $3 \
                  AND (SELECT count(*) = last_seq AND max(seq) = last_seq \
                       AND count(*) FILTER (WHERE body ->> 'type' = 'job_finished') = 1 \
                       AND bool_or(seq = last_seq AND body ->> 'type' = 'job_finished' AND body ->> 'status' = $2) \
                       FROM job_events WHERE job_id = jobs.id)) \
-             UNION ALL SELECT count(*) FROM jobs WHERE id = ANY($1)",
+             UNION ALL SELECT count(*), NULL FROM jobs WHERE id = ANY($1)",
         )
         .bind::<Array<SqlUuid>, _>(ids)
         .bind::<Text, _>(status)
@@ -190,7 +193,8 @@ impl World {
         .await
         .unwrap();
         assert_eq!(wrong[1].count, i64::try_from(ids.len()).unwrap(), "every job is there");
-        assert_eq!(wrong[0].count, 0, "jobs that did not end once, as {status}, within {attempts} attempts");
+        let Wrong { count, example } = &wrong[0];
+        assert_eq!(*count, 0, "jobs that did not end once, as {status}, within {attempts} attempts: {example:?}");
     }
 }
 

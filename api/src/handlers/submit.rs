@@ -43,7 +43,9 @@ pub(super) async fn submit(
     JobImage::insert(conn, job.id, image_ids).await?;
     let steps: Vec<NewStep<'_>> = image_ids
         .iter()
-        .flat_map(|&item| AnalysisStep::WORDS.iter().zip(0..).map(move |(&name, position)| NewStep { item, name, position }))
+        .flat_map(|&item| {
+            AnalysisStep::WORDS.iter().zip(0..).map(move |(&name, position)| NewStep { item, name, position })
+        })
         .collect();
     JobStep::insert_pending(conn, job.id, &steps).await?;
     Analysis::await_job(conn, job.id, image_ids).await?;
