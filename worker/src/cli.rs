@@ -2,8 +2,8 @@
 
 use crate::{config::Config, run};
 use anyhow::Result;
+use shared::{program, telemetry};
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Runs jobs of the pools in workers.toml.
@@ -22,36 +22,13 @@ pub struct Arguments {
     pub pools: Vec<String>,
 }
 
-/// Reads the settings, runs until SIGTERM or Ctrl-C, and says on standard error what went wrong.
+/// Reads the settings and runs until SIGTERM or Ctrl-C.
 pub async fn main(arguments: Arguments) -> ExitCode {
-    match start(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    program::main("worker", |shutdown| start(arguments, shutdown)).await
 }
 
-async fn start(arguments: Arguments) -> Result<()> {
-    // an error only says that a provider is installed already
-    let _ = rustls::crypto::ring::default_provider().install_default();
+async fn start(arguments: Arguments, shutdown: CancellationToken) -> Result<()> {
     let config = Config::from_env(&arguments.pools)?;
-    shared::telemetry::init_logs(&config.telemetry)?;
-    let shutdown = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let signals = async {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        shutdown.cancel();
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        result = run(config, shutdown.clone()) => result,
-        () = signals => Ok(()),
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "logging may not be set up when a setting is wrong")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("worker: {error:#}");
+    telemetry::init_logs(&config.telemetry)?;
+    run(config, shutdown).await
 }

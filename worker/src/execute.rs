@@ -69,7 +69,7 @@ async fn run(context: &Context, pool: &Pool, job: &Job, steps: Option<Vec<JobSte
     let handler = async {
         let steps = match steps {
             Some(steps) => steps,
-            None => JobStep::list(&mut *context.pool.get().await?, job.id).await?,
+            None => earlier_steps(context, job).await?,
         };
         let reporter = Reporter::new(context, job, steps);
         jobs::run(&reporter, job).await
@@ -83,6 +83,18 @@ async fn run(context: &Context, pool: &Pool, job: &Job, steps: Option<Vec<JobSte
         Err(_) => {
             let seconds = pool.timeout.as_secs();
             End::Outcome(retry("timeout", format!("The attempt took longer than the {seconds} s of its pool.")))
+        }
+    }
+}
+
+/// Reads the steps of earlier attempts, and waits for a database that is away.
+async fn earlier_steps(context: &Context, job: &Job) -> Result<Vec<JobStep>, WriteError> {
+    let mut pauses = Pauses::new();
+    loop {
+        let steps = async { Ok(JobStep::list(&mut *context.pool.get().await?, job.id).await?) };
+        match steps.await {
+            Err(WriteError::Unreachable(_)) => pauses.pause().await,
+            known => return known,
         }
     }
 }

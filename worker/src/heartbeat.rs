@@ -2,12 +2,16 @@
 
 use crate::context::{Context, StopReason};
 use shared::models::{Job, Pulse};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Beats until `end`. A Postgres that is away is tried again at the next beat.
+/// How soon a beat that failed is tried again. When Postgres comes back, the scheduler gives workers a few seconds to
+/// show themselves.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Beats until `end`.
 pub(crate) async fn run(context: Arc<Context>, end: CancellationToken) {
     let mut beat = tokio::time::interval(context.heartbeat);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -19,7 +23,10 @@ pub(crate) async fn run(context: Arc<Context>, end: CancellationToken) {
         }
         match pulses(&context, &held).await {
             Ok(pulses) => react(&context, &held, pulses),
-            Err(error) => tracing::warn!(jobs = held.len(), error = format!("{error:#}"), "no heartbeat, trying again"),
+            Err(error) => {
+                tracing::warn!(jobs = held.len(), error = format!("{error:#}"), "no heartbeat, trying again");
+                beat.reset_after(SOON.min(context.heartbeat));
+            }
         }
     }
 }
