@@ -1,10 +1,9 @@
 //! The command line of the scheduler, used by the binary `scheduler` and by `atelier scheduler`.
 
 use crate::{Config, prepare, run};
-use anyhow::{Context, Result};
-use shared::telemetry;
+use anyhow::Result;
+use shared::{program, telemetry};
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Does the chores of an installation. Any number may run: one leads, the others stand by.
@@ -28,47 +27,16 @@ pub enum Command {
     Prepare,
 }
 
-/// Reads the settings, runs until SIGTERM or Ctrl-C, and says on standard error what went wrong.
+/// Reads the settings and runs until SIGTERM or Ctrl-C.
 pub async fn main(arguments: Arguments) -> ExitCode {
-    match start(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    program::main("scheduler", |shutdown| start(arguments, shutdown)).await
 }
 
-async fn start(arguments: Arguments) -> Result<()> {
-    // fails only if a provider is installed already, which is as good
-    let _ = rustls::crypto::ring::default_provider().install_default();
+async fn start(arguments: Arguments, shutdown: CancellationToken) -> Result<()> {
     let config = Config::from_env()?;
     telemetry::init_logs(&config.telemetry)?;
     match arguments.command {
         Some(Command::Prepare) => prepare(&config).await,
-        None => run_until_told(config).await,
+        None => run(config, shutdown).await,
     }
-}
-
-async fn run_until_told(config: Config) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
-    let shutdown = CancellationToken::new();
-    let told = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        shutdown.cancel();
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        result = run(config, shutdown.clone()) => result,
-        () = told => Ok(()),
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "logging may not be set up when a setting is wrong")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("scheduler: {error:#}");
 }

@@ -11,6 +11,7 @@ pub mod events;
 pub mod kind;
 pub mod models;
 pub mod monitoring;
+pub mod program;
 pub mod queue;
 pub mod schema;
 pub mod storage;
