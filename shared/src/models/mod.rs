@@ -2,10 +2,12 @@
 //! and return `QueryResult`; `find_*` may find nothing, `get_*` fails then.
 
 mod analyses;
+mod job_claims;
 mod job_ends;
 mod job_events;
 mod job_images;
 mod job_steps;
+mod job_upkeep;
 mod jobs;
 mod login_sessions;
 mod object_deletions;
@@ -16,11 +18,13 @@ mod storable;
 mod users;
 
 pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
+pub use job_claims::Pulse;
 pub use job_ends::{Ending, Failure, Finish};
 pub use job_events::JobEvent;
 pub use job_images::{ImageOutcome, JobImage, StepSum};
 pub use job_steps::{JobStep, NewStep, StepChange, StepKey, StepStatus};
-pub use jobs::{Cancelled, Job, JobStatus, NewJob, Pulse, Rescued, Waiting};
+pub use job_upkeep::Rescued;
+pub use jobs::{Cancelled, Job, JobStatus, NewJob, Waiting};
 pub use login_sessions::{LoginSession, Redeemed, SessionHolder};
 pub use object_deletions::ObjectDeletion;
 pub use organizations::{Organization, Role, Tier};
