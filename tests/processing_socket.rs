@@ -53,6 +53,8 @@ fn check_frames(frames: &[Value], job: &str, image: &str) {
         .map(|frame| frame["step"].as_str().unwrap())
         .collect();
     assert_eq!(done, ["preprocess", "classify", "extract_attributes", "detect_defects", "describe"]);
+    let classified = steps.iter().find(|frame| frame["step"] == "classify" && frame["status"] == "completed").unwrap();
+    assert!(classified["data"]["classification_label"].is_string() && classified["data"]["confidence"].is_number());
     assert_eq!((&last["type"], &last["status"]), (&json!("job_complete"), &json!("completed")));
     assert_eq!((&last["image_id"], &last["step"]), (&Value::Null, &Value::Null));
     assert_eq!(last["progress"], json!({ "completed": 5, "total": 5 }));

@@ -78,14 +78,14 @@ mod tests {
             item: Some(Uuid::from_u128(1)),
             step: "classify".to_owned(),
             status: StepStatus::Completed,
-            data: json!({ "label": "mug" }),
+            data: json!({ "classification_label": "mug" }),
         };
         assert_eq!(
             frame(change),
             json!({
                 "type": "step_update", "seq": 3, "job_id": Uuid::nil(), "image_id": Uuid::from_u128(1),
                 "step": "classify", "status": "completed", "progress": { "completed": 1, "total": 5 },
-                "data": { "label": "mug" }, "timestamp": "1970-01-01T00:00:00.000000Z",
+                "data": { "classification_label": "mug" }, "timestamp": "1970-01-01T00:00:00.000000Z",
             })
         );
     }

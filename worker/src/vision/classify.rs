@@ -24,7 +24,8 @@ const GUESSES: usize = 5;
 /// What the step stores.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Classification {
-    /// The product category with the highest score.
+    /// The product category with the highest score; clients know it under the name that the analysis gives it.
+    #[serde(rename = "classification_label")]
     pub label: String,
     /// Its score, 0–1.
     pub confidence: f64,
