@@ -9,7 +9,7 @@ text_enum! {
     Kind {
         /// Runs the models over one or many product images.
         ImageAnalysis = "image_analysis",
-        /// Passes through every stage and does nothing else; operators measure the queue with it.
+        /// Passes through every stage and does nothing else: the queue is tested and measured with it.
         Probe = "probe",
     }
 }

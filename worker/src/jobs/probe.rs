@@ -1,4 +1,4 @@
-//! `probe`: passes through every stage and does nothing else, so that operators can measure the queue.
+//! `probe`: passes through every stage and does nothing else, so that the queue can be tested and measured.
 
 use crate::{
     outcome::{Outcome, Stop},
