@@ -105,6 +105,13 @@ pub(crate) fn for_tests() -> Config {
     Config::read(tests::variables(&[])).unwrap()
 }
 
+/// For extractors that check new passwords.
+impl From<&Config> for PasswordPolicy {
+    fn from(config: &Config) -> Self {
+        config.password_policy
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]

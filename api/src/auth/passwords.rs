@@ -3,7 +3,7 @@
 //! Hashing takes a core for tens of milliseconds and 19 MiB, so it runs on threads of its own, as many at once as there
 //! are cores: a flood of logins waits in line instead of starving everything else.
 
-use crate::{config::Config, error::ApiError};
+use crate::error::ApiError;
 use anyhow::{Context, anyhow};
 use argon2::{
     Argon2,
@@ -34,12 +34,6 @@ impl FromStr for PasswordPolicy {
             "strict" => Ok(Self::Strict),
             other => Err(format!("{other:?} is neither standard nor strict")),
         }
-    }
-}
-
-impl From<&Config> for PasswordPolicy {
-    fn from(config: &Config) -> Self {
-        config.password_policy
     }
 }
 
