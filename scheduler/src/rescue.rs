@@ -76,11 +76,6 @@ async fn publish(context: &Context, ended: &[Event]) -> Result<()> {
     if ended.is_empty() {
         return Ok(());
     }
-    let mut pipe = redis::pipe();
-    for event in ended {
-        let channel = events::channel(&context.config.redis.prefix, event.job_id);
-        pipe.publish(channel, serde_json::to_string(event)?).ignore();
-    }
-    let mut redis = context.redis.clone();
-    Ok(pipe.query_async(&mut redis).await?)
+    let announcement = events::announcement(&context.config.redis.prefix, ended);
+    Ok(announcement.query_async(&mut context.redis.clone()).await?)
 }

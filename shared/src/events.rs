@@ -70,6 +70,17 @@ pub fn channel(prefix: &str, job_id: Uuid) -> String {
     format!("{prefix}:events:{job_id}")
 }
 
+/// Publishes stored events, in order and in one round trip. Whoever misses one finds it in the table.
+pub fn announcement(prefix: &str, stored: &[Event]) -> redis::Pipeline {
+    let mut pipe = redis::pipe();
+    for event in stored {
+        if let Ok(message) = serde_json::to_string(event) {
+            pipe.publish(channel(prefix, event.job_id), message).ignore();
+        }
+    }
+    pipe
+}
+
 /// The channel on which every worker of an installation hears of cancelled jobs; the message is the job id.
 pub fn cancel_channel(prefix: &str) -> String {
     format!("{prefix}:cancel")

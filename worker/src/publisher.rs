@@ -46,13 +46,9 @@ impl Stored {
                 received = self.0.recv_many(&mut batch, MOST) => if received == 0 { return },
                 () = end.cancelled() => return,
             }
-            let mut pipe = redis::pipe();
-            for event in batch.drain(..) {
-                if let Ok(message) = serde_json::to_string(&event) {
-                    pipe.publish(events::channel(&prefix, event.job_id), message).ignore();
-                }
-            }
-            let published: redis::RedisResult<()> = pipe.query_async(&mut redis.clone()).await;
+            let announcement = events::announcement(&prefix, &batch);
+            batch.clear();
+            let published: redis::RedisResult<()> = announcement.query_async(&mut redis.clone()).await;
             if let Err(error) = published {
                 tracing::debug!(%error, "events are not published");
             }

@@ -4,6 +4,7 @@
 //! Both `atelier up` and the tests use this: the one with durable settings and data that stays, the others with fast
 //! settings and temporary folders. Functions here block; call them outside of async code or from a blocking thread.
 
+mod child;
 mod http;
 pub mod index;
 pub mod logs;
@@ -17,6 +18,7 @@ pub mod secret;
 pub mod toolbox;
 pub mod wheels;
 
+pub(crate) use child::Child;
 pub use mail::{Mail, MailSink};
 pub use postgres::{Durability, Postgres};
 pub use redis::Redis;

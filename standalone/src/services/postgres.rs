@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use guard::{Ending, Guarded, Identity, Signal};
 
 use super::{
-    PostgresBinaries, Service, logs, ports,
+    Child, PostgresBinaries, Service, logs, ports,
     ready::{self, Failure},
     secret,
 };
@@ -48,7 +48,7 @@ pub struct Postgres {
     identity: Identity,
     password: String,
     port: u16,
-    process: Option<Guarded>,
+    process: Child,
 }
 
 impl Postgres {
@@ -87,7 +87,7 @@ impl Postgres {
             durability,
             identity,
             port: ports::free(preferred)?,
-            process: None,
+            process: Child::default(),
             data,
         };
         if !server.cluster.exists() {
@@ -125,7 +125,7 @@ impl Postgres {
 
     /// Whether the process is there.
     pub fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+        self.process.is_running()
     }
 
     /// Stops it in good order. Blocks until it is gone.
@@ -133,10 +133,7 @@ impl Postgres {
     /// # Errors
     /// When it cannot be stopped.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(mut process) = self.process.take() {
-            process.stop()?;
-        }
-        Ok(())
+        self.process.stop()
     }
 
     /// Kills it as a crash would. Its sessions notice and end by themselves a moment later.
@@ -144,10 +141,7 @@ impl Postgres {
     /// # Errors
     /// When it cannot be killed.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(mut process) = self.process.take() {
-            process.kill()?;
-        }
-        Ok(())
+        self.process.kill()
     }
 
     /// Starts it again on the same port with the same data. Blocks until it takes connections.
@@ -235,7 +229,7 @@ impl Postgres {
         let outcome = ready::wait("PostgreSQL", &mut process, PATIENCE, &self.log(), start, || {
             fs::read_to_string(&lock).is_ok_and(|text| text.lines().nth(7).is_some_and(|state| state.trim() == "ready"))
         });
-        self.process = Some(process);
+        self.process.replace(process);
         outcome
     }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use guard::{Ending, Guarded, Identity, Signal};
 
 use super::{
-    RedisBinary, Service, logs, ports,
+    Child, RedisBinary, Service, logs, ports,
     ready::{self, Failure},
     secret,
 };
@@ -30,7 +30,7 @@ pub struct Redis {
     data: PathBuf,
     password: String,
     port: u16,
-    process: Option<Guarded>,
+    process: Child,
 }
 
 impl Redis {
@@ -48,7 +48,7 @@ impl Redis {
             folder,
             data: data.to_owned(),
             port: ports::free(preferred)?,
-            process: None,
+            process: Child::default(),
         };
         server.await_predecessor()?;
         for _ in 0..ATTEMPTS {
@@ -82,7 +82,7 @@ impl Redis {
 
     /// Whether the process is there.
     pub fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+        self.process.is_running()
     }
 
     /// Stops it in good order; what it has acknowledged is on disk then. Blocks until it is gone.
@@ -90,10 +90,7 @@ impl Redis {
     /// # Errors
     /// When it cannot be stopped.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(mut process) = self.process.take() {
-            process.stop()?;
-        }
-        Ok(())
+        self.process.stop()
     }
 
     /// Kills it as a crash would. Blocks until it is gone.
@@ -101,10 +98,7 @@ impl Redis {
     /// # Errors
     /// When it cannot be killed.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(mut process) = self.process.take() {
-            process.kill()?;
-        }
-        Ok(())
+        self.process.kill()
     }
 
     /// Freezes it, as a stalled machine would, until [`Redis::resume`].
@@ -112,8 +106,7 @@ impl Redis {
     /// # Errors
     /// When it cannot be signalled.
     pub fn pause(&mut self) -> anyhow::Result<()> {
-        self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::SIGSTOP))?;
-        Ok(())
+        self.process.signal(Signal::SIGSTOP)
     }
 
     /// Ends [`Redis::pause`].
@@ -121,8 +114,7 @@ impl Redis {
     /// # Errors
     /// When it cannot be signalled.
     pub fn resume(&mut self) -> anyhow::Result<()> {
-        self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::SIGCONT))?;
-        Ok(())
+        self.process.signal(Signal::SIGCONT)
     }
 
     /// Starts it again on the same port with the same data. Blocks until it answers.
@@ -163,7 +155,7 @@ impl Redis {
         let outcome = ready::wait(&self.binary.flavour, &mut process, PATIENCE, &self.log(), start, || {
             answers(port, &password).unwrap_or(false)
         });
-        self.process = Some(process);
+        self.process.replace(process);
         outcome
     }
 

@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::Context;
-use guard::{Ending, Guarded, Identity, Signal};
+use guard::{Ending, Identity, Signal};
 
-use crate::services::{Service, logs};
+use crate::services::{Child, Service, logs};
 
 /// Longer than the programs give themselves. When this process dies without a word they are killed: the queue is made for
 /// that, while programs without servers would only fill their logs.
@@ -21,7 +21,7 @@ pub(super) struct Program {
     subcommand: String,
     data: PathBuf,
     environment: Vec<(String, String)>,
-    process: Option<Guarded>,
+    process: Child,
 }
 
 impl Program {
@@ -32,7 +32,7 @@ impl Program {
             subcommand: subcommand.to_owned(),
             data: data.to_owned(),
             environment: environment.to_vec(),
-            process: None,
+            process: Child::default(),
         }
     }
 }
@@ -43,7 +43,7 @@ impl Service for Program {
     }
 
     fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+        self.process.is_running()
     }
 
     fn start_again(&mut self) -> anyhow::Result<()> {
@@ -59,14 +59,11 @@ impl Service for Program {
             .stderr(log.try_clone()?)
             .stdout(log);
         let process = guard::spawn(command, ENDING, Identity::Same);
-        self.process = Some(process.with_context(|| format!("cannot start {}", self.name))?);
+        self.process.replace(process.with_context(|| format!("cannot start {}", self.name))?);
         Ok(())
     }
 
     fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(mut process) = self.process.take() {
-            process.stop()?;
-        }
-        Ok(())
+        self.process.stop()
     }
 }
