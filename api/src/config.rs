@@ -1,7 +1,10 @@
 //! The settings of the API, read once from the environment.
 
 use crate::auth::passwords::PasswordPolicy;
-use shared::config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Secret, Telemetry};
+use shared::{
+    config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Secret, Telemetry},
+    llm::Catalogue,
+};
 use std::{net::SocketAddr, thread::available_parallelism, time::Duration};
 use url::Url;
 
@@ -23,6 +26,8 @@ pub struct Config {
     pub objects: ObjectStore,
     /// How to log.
     pub telemetry: Telemetry,
+    /// The language models that clients may name.
+    pub models: Catalogue,
     /// What access tokens are signed with.
     pub jwt_secret: Secret,
     /// How long an access token is good.
@@ -58,6 +63,7 @@ impl Config {
             redis: Redis::read(&mut from, Duration::from_millis(500)),
             objects: ObjectStore::read(&mut from),
             telemetry: Telemetry::read(&mut from),
+            models: Catalogue::read(&mut from),
             jwt_secret: from
                 .required("ATELIER_JWT_SECRET", "at least 32 random bytes, from `openssl rand -hex 32` say"),
             access_token_ttl: from.seconds("ATELIER_ACCESS_TOKEN_TTL", 3600),

@@ -2,7 +2,10 @@
 //! listener who subscribes, reads the stored ones and then takes live ones with a higher `seq` misses nothing and
 //! sees nothing twice.
 
-use crate::models::{JobStatus, StepStatus};
+use crate::{
+    models::{JobStatus, StepStatus},
+    text_enum::text_enum,
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,6 +39,17 @@ pub struct EventBody {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Change {
+    /// The first attempt began. Told by those kinds whose listeners want to know.
+    JobStarted,
+    /// Something worth reading that changes no step.
+    Log {
+        /// How serious it is.
+        level: LogLevel,
+        /// The step it is about, where there is one.
+        step: Option<String>,
+        /// For people.
+        message: String,
+    },
     /// A step began or ended.
     StepUpdate {
         /// The unit it belongs to (an image), where there is one.
@@ -56,6 +70,20 @@ pub enum Change {
     },
 }
 
+text_enum! {
+    /// How serious a log line is.
+    LogLevel {
+        /// For whoever looks closely.
+        Debug = "debug",
+        /// As planned.
+        Info = "info",
+        /// Unusual, and dealt with.
+        Warn = "warn",
+        /// It went wrong.
+        Error = "error",
+    }
+}
+
 /// How much of a job is done, counted in steps over all its items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
@@ -68,6 +96,25 @@ pub struct Progress {
 /// The channel on which the events of one job are published.
 pub fn channel(prefix: &str, job_id: Uuid) -> String {
     format!("{prefix}:events:{job_id}")
+}
+
+/// The channel on which the tokens of one job are published as they come. They are not stored: the result is.
+pub fn tokens_channel(prefix: &str, job_id: Uuid) -> String {
+    format!("{prefix}:tokens:{job_id}")
+}
+
+/// A piece of text that a model has just said, published on the [`tokens_channel`].
+///
+/// Pieces of one attempt follow each other without gaps: `offset` is the length of all before. A listener that misses one
+/// takes the rest from the stored result, which is the same text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// The attempt of the job that says it. Another attempt begins at 0, and may say something else.
+    pub attempt: i32,
+    /// Bytes of UTF-8 before this piece.
+    pub offset: usize,
+    /// The piece.
+    pub text: String,
 }
 
 /// Publishes stored events, in order and in one round trip. Whoever misses one finds it in the table.

@@ -9,6 +9,12 @@ text_enum! {
     Kind {
         /// Runs the models over one or many product images.
         ImageAnalysis = "image_analysis",
+        /// Runs the nodes of a pipeline.
+        PipelineRun = "pipeline_run",
+        /// Lets a language model answer a conversation.
+        ChatCompletion = "chat_completion",
+        /// Lets a language model go on from a prompt, in one or several versions.
+        TextGeneration = "text_generation",
         /// Passes through every stage and does nothing else: the queue is tested and measured with it.
         Probe = "probe",
     }
@@ -19,6 +25,8 @@ impl Kind {
     pub const fn queue(self) -> &'static str {
         match self {
             Self::ImageAnalysis => "images",
+            Self::PipelineRun => "pipelines",
+            Self::ChatCompletion | Self::TextGeneration => "ai",
             Self::Probe => "probes",
         }
     }
@@ -38,6 +46,12 @@ impl Kind {
 pub enum Payload {
     /// Of [`Kind::ImageAnalysis`].
     ImageAnalysis(ImageAnalysis),
+    /// Of [`Kind::PipelineRun`].
+    PipelineRun(PipelineRun),
+    /// Of [`Kind::ChatCompletion`].
+    ChatCompletion(ChatCompletion),
+    /// Of [`Kind::TextGeneration`].
+    TextGeneration(TextGeneration),
     /// Of [`Kind::Probe`].
     Probe(Probe),
 }
@@ -47,6 +61,9 @@ impl Payload {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::ImageAnalysis(_) => Kind::ImageAnalysis,
+            Self::PipelineRun(_) => Kind::PipelineRun,
+            Self::ChatCompletion(_) => Kind::ChatCompletion,
+            Self::TextGeneration(_) => Kind::TextGeneration,
             Self::Probe(_) => Kind::Probe,
         }
     }
@@ -55,7 +72,10 @@ impl Payload {
     pub const fn priority(&self) -> Priority {
         match self {
             Self::ImageAnalysis(ImageAnalysis { job_type: JobType::Batch, .. }) => Priority::Bulk,
-            Self::ImageAnalysis(_) | Self::Probe(_) => Priority::Default,
+            Self::PipelineRun(PipelineRun { awaited: true, .. })
+            | Self::ChatCompletion(_)
+            | Self::TextGeneration(_) => Priority::Interactive,
+            Self::ImageAnalysis(_) | Self::PipelineRun(_) | Self::Probe(_) => Priority::Default,
         }
     }
 }
@@ -95,6 +115,92 @@ pub struct ImageAnalysis {
     pub job_type: JobType,
     /// The product that the images belong to.
     pub product_id: Uuid,
+}
+
+/// Which pipeline to run; what is run and with which inputs is in `executions`, under the id of the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PipelineRun {
+    /// The pipeline; it may be gone when the job runs.
+    pub pipeline_id: Uuid,
+    /// Somebody waits for the answer.
+    pub awaited: bool,
+}
+
+text_enum! {
+    /// Through which door a model was asked; usage records show it as `endpoint`.
+    Endpoint {
+        /// `POST /ai/chat`.
+        AiChat = "/ai/chat",
+        /// `POST /ai/generate`.
+        AiGenerate = "/ai/generate",
+        /// The socket `/ai/stream`.
+        AiStream = "/ai/stream",
+        /// `POST /chat`, which keeps a history.
+        Chat = "/chat",
+        /// A chat message on the socket `/ws`, which keeps the same history.
+        ChatSocket = "/ws",
+        /// A node of a pipeline.
+        PipelineRun = "/pipelines/run",
+    }
+}
+
+text_enum! {
+    /// Who says a message of a conversation.
+    Speaker {
+        /// Instructions.
+        System = "system",
+        /// The one who asks.
+        User = "user",
+        /// The model.
+        Assistant = "assistant",
+    }
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// Who says it.
+    pub role: Speaker,
+    /// What.
+    pub content: String,
+}
+
+/// A conversation that waits for an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatCompletion {
+    /// Where it came in.
+    pub endpoint: Endpoint,
+    /// Id of a model of the catalogue.
+    pub model: String,
+    /// Oldest first.
+    pub messages: Vec<ChatMessage>,
+    /// Most tokens of the answer.
+    pub max_tokens: u32,
+    /// 0–1.
+    pub temperature: f64,
+    /// Above 0, at most 1.
+    pub top_p: f64,
+    /// Whether the tokens are published as they come.
+    pub stream: bool,
+}
+
+/// A prompt to go on from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextGeneration {
+    /// Id of a model of the catalogue.
+    pub model: String,
+    /// The beginning.
+    pub prompt: String,
+    /// Most tokens of each version.
+    pub max_tokens: u32,
+    /// 0–1.
+    pub temperature: f64,
+    /// Above 0, at most 1.
+    pub top_p: f64,
+    /// Versions wanted, 1–10.
+    pub n: u8,
+    /// Ends a version before the first of these.
+    pub stop: Vec<String>,
 }
 
 /// A job that does nothing, in a chosen shape.

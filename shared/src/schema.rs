@@ -6,7 +6,8 @@ use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 
 table! { organizations (id) {
     id -> Uuid, name -> Text, slug -> Text, subscription_tier -> Text, settings -> Jsonb,
-    created_at -> Timestamptz, updated_at -> Timestamptz,
+    created_at -> Timestamptz, updated_at -> Timestamptz, monthly_token_budget -> Nullable<Int8>,
+    monthly_cost_budget_nanos -> Nullable<Int8>,
 } }
 table! { users (id) {
     id -> Uuid, email -> Text, username -> Text, full_name -> Text, password_hash -> Text, is_active -> Bool,
@@ -69,6 +70,44 @@ table! { analysis_defects (id) {
     id -> Uuid, analysis_id -> Uuid, defect_type -> Text, severity -> Text, confidence -> Float8,
     x -> Float8, y -> Float8, width -> Float8, height -> Float8, description -> Text,
 } }
+table! { pipelines (id) {
+    id -> Uuid, organization_id -> Uuid, created_by -> Uuid, name -> Text, description -> Text, status -> Text,
+    metadata -> Jsonb, nodes -> Jsonb, connections -> Jsonb, node_count -> Int4, version -> Int4,
+    last_executed -> Nullable<Timestamptz>, created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { pipeline_schedules (id) {
+    id -> Uuid, pipeline_id -> Uuid, organization_id -> Uuid, created_by -> Uuid, cron -> Text, timezone -> Text,
+    inputs -> Jsonb, enabled -> Bool, missed -> Text, next_run_at -> Nullable<Timestamptz>,
+    last_run_at -> Nullable<Timestamptz>, created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { executions (id) {
+    id -> Uuid, organization_id -> Uuid, user_id -> Uuid, pipeline_id -> Uuid, pipeline_name -> Text, nodes -> Jsonb,
+    connections -> Jsonb, inputs -> Jsonb, webhook_url -> Nullable<Text>, webhook_secret -> Nullable<Text>,
+    retry_of -> Nullable<Uuid>, schedule_id -> Nullable<Uuid>, scheduled_at -> Nullable<Timestamptz>,
+    node_executions -> Int4, tokens_used -> Int8, cost_nanos -> Int8, error_node_id -> Nullable<Text>,
+    created_at -> Timestamptz,
+} }
+table! { llm_calls (id) {
+    id -> Uuid, job_id -> Uuid, organization_id -> Uuid, user_id -> Uuid, call -> Text, request_hash -> Bytea,
+    attempt -> Int4, sends -> Int4, status -> Text, endpoint -> Text, model -> Text, provider -> Nullable<Text>,
+    answered_by -> Nullable<Text>, answer -> Nullable<Jsonb>, error_code -> Nullable<Text>,
+    error_message -> Nullable<Text>, prompt_tokens -> Int4, completion_tokens -> Int4, cost_nanos -> Int8,
+    reserved_tokens -> Int8, reserved_cost_nanos -> Int8, latency_ms -> Nullable<Int8>, created_at -> Timestamptz,
+    finished_at -> Nullable<Timestamptz>,
+} }
+table! { budgets (scope, period) {
+    scope -> Uuid, period -> Date, organization_id -> Uuid, job_id -> Nullable<Uuid>, token_limit -> Nullable<Int8>,
+    cost_limit_nanos -> Nullable<Int8>, tokens_used -> Int8, tokens_reserved -> Int8, cost_used_nanos -> Int8,
+    cost_reserved_nanos -> Int8,
+} }
+table! { usage_records (id) {
+    id -> Uuid, organization_id -> Uuid, user_id -> Uuid, job_id -> Uuid, endpoint -> Text, model -> Text,
+    prompt_tokens -> Int4, completion_tokens -> Int4, total_tokens -> Int4, cost_nanos -> Int8, status -> Text,
+    response_time_ms -> Int8, created_at -> Timestamptz,
+} }
+table! { chat_entries (id) {
+    id -> Uuid, user_id -> Uuid, message -> Text, response -> Text, model -> Text, created_at -> Timestamptz,
+} }
 table! { object_deletions (key) { key -> Text, created_at -> Timestamptz, } }
 
 joinable!(refresh_tokens -> login_sessions (session_id));
@@ -82,6 +121,9 @@ joinable!(product_images -> products (product_id));
 joinable!(analyses -> product_images (product_image_id));
 joinable!(analysis_attributes -> analyses (analysis_id));
 joinable!(analysis_defects -> analyses (analysis_id));
+joinable!(executions -> jobs (id));
+joinable!(pipeline_schedules -> pipelines (pipeline_id));
+joinable!(llm_calls -> jobs (job_id));
 allow_tables_to_appear_in_same_query!(
     organizations,
     users,
@@ -97,5 +139,12 @@ allow_tables_to_appear_in_same_query!(
     analyses,
     analysis_attributes,
     analysis_defects,
+    pipelines,
+    pipeline_schedules,
+    executions,
+    llm_calls,
+    budgets,
+    usage_records,
+    chat_entries,
     object_deletions,
 );

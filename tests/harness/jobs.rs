@@ -206,7 +206,7 @@ pub fn assert_whole(events: &[Event], status: JobStatus) {
         .iter()
         .filter_map(|event| match &event.body.change {
             Change::JobFinished { status, .. } => Some((event.seq, *status)),
-            Change::StepUpdate { .. } => None,
+            Change::JobStarted | Change::Log { .. } | Change::StepUpdate { .. } => None,
         })
         .collect();
     assert_eq!(ends, [(i32::try_from(events.len()).unwrap(), status)]);

@@ -1,7 +1,10 @@
 //! The worker's settings.
 
 use crate::pools::Pools;
-use shared::config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Telemetry};
+use shared::{
+    config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Telemetry},
+    llm::Catalogue,
+};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Redis may stall this long before a command counts as failed; running jobs do not notice either way.
@@ -22,6 +25,8 @@ pub struct Config {
     pub bind: Option<SocketAddr>,
     /// Which queues to serve, and how.
     pub pools: Pools,
+    /// The language models and who serves them.
+    pub models: Catalogue,
     /// The folder with `models.toml`.
     pub models_dir: PathBuf,
     /// The ONNX Runtime library, if it is not where the system looks.
@@ -67,6 +72,7 @@ impl Config {
             telemetry: Telemetry::read(&mut from),
             bind: from.optional("ATELIER_WORKER_BIND"),
             pools,
+            models: Catalogue::read(&mut from),
             models_dir: from.or("ATELIER_MODELS_DIR", PathBuf::from("models")),
             onnxruntime: from.optional("ORT_DYLIB_PATH"),
             vision_threads: from.or("ATELIER_VISION_THREADS", cores.min(2)),

@@ -3,6 +3,7 @@
 use crate::{
     config::Config,
     finisher::Finisher,
+    llm::{Llm, Providers},
     publisher::Publisher,
     vision::{Engine, Registry, Runtime},
 };
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) storage: Storage,
     /// The models, if a pool of this process needs them.
     pub(crate) engine: Option<Engine>,
+    /// The language models.
+    pub(crate) llm: Llm,
     pub(crate) vision_threads: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) running: Running,
@@ -44,14 +47,17 @@ impl Context {
         let engine =
             if config.pools.serves(Kind::ImageAnalysis.queue()) { Some(start_engine(config).await?) } else { None };
         let host = hostname();
+        let redis = config.redis.connect().context("REDIS_URL")?;
+        let providers = Providers::new(redis.clone(), &config.redis.prefix);
         Ok(Self {
             worker: format!("{host}/{}/{}", std::process::id(), &Uuid::new_v4().simple().to_string()[..8]),
             pool: shared::db::pool(&config.postgres)?,
-            redis: config.redis.connect().context("REDIS_URL")?,
+            redis,
             redis_client: config.redis.client().context("REDIS_URL")?,
             prefix: config.redis.prefix.clone(),
             storage: Storage::new(&config.storage),
             engine,
+            llm: Llm::new(config.models.clone(), providers),
             vision_threads: config.vision_threads,
             heartbeat: config.heartbeat,
             running: Running::default(),

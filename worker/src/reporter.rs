@@ -24,8 +24,8 @@ type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 /// Records what one attempt does. Every write passes the fence: it counts only while this attempt holds the job.
 pub(crate) struct Reporter<'a> {
     pub(crate) context: &'a Context,
+    pub(crate) job: &'a Job,
     pub(crate) job_id: Uuid,
-    attempt: i32,
     /// Results of steps finished by earlier attempts.
     finished: HashMap<(Uuid, String), Finished>,
     /// Steps that ended, or will not run any more.
@@ -77,13 +77,15 @@ pub(crate) struct Begun<'k> {
 
 impl<'a> Reporter<'a> {
     /// Sorts out what earlier attempts finished.
-    pub(crate) fn new(context: &'a Context, job: &Job, steps: Vec<JobStep>) -> Self {
+    pub(crate) fn new(context: &'a Context, job: &'a Job, steps: Vec<JobStep>) -> Self {
+        // a part of another step is no step of its own to those who count
+        let counted = || steps.iter().filter(|step| step.position >= 0);
         // an item that failed runs none of its steps any more
         let failed: HashSet<Uuid> =
-            steps.iter().filter(|step| step.status == StepStatus::Failed).map(|step| step.item).collect();
+            counted().filter(|step| step.status == StepStatus::Failed).map(|step| step.item).collect();
         let ended =
-            steps.iter().filter(|step| step.status == StepStatus::Completed || failed.contains(&step.item)).count();
-        let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+            counted().filter(|step| step.status == StepStatus::Completed || failed.contains(&step.item)).count();
+        let total = u32::try_from(counted().count()).unwrap_or(u32::MAX);
         let finished = steps
             .into_iter()
             .filter(|step| step.status == StepStatus::Completed)
@@ -94,8 +96,8 @@ impl<'a> Reporter<'a> {
             .collect();
         Self {
             context,
+            job,
             job_id: job.id,
-            attempt: job.attempt,
             finished,
             ended: Mutex::new(u32::try_from(ended).unwrap_or(u32::MAX)),
             total,
@@ -187,11 +189,11 @@ impl<'a> Reporter<'a> {
         // left open by an early return is noticed by the pool, which then drops the connection.
         Transactions::begin_transaction(&mut *conn).await?;
         // the commit may have come through when its answer did not
-        if tries > 1 && JobStep::is_recorded(&mut conn, self.job_id, self.attempt, change).await? {
+        if tries > 1 && JobStep::is_recorded(&mut conn, self.job_id, self.job.attempt, change).await? {
             Transactions::rollback_transaction(&mut *conn).await?;
             return Ok(Recorded::Before);
         }
-        let Some(event) = JobStep::record(&mut conn, self.job_id, self.attempt, change).await? else {
+        let Some(event) = JobStep::record(&mut conn, self.job_id, self.job.attempt, change).await? else {
             Transactions::rollback_transaction(&mut *conn).await?;
             return Ok(Recorded::Lost);
         };
@@ -209,6 +211,7 @@ fn change<'k>(begun: &Begun<'k>, status: StepStatus, error_message: Option<Strin
         started_at: begun.started_at,
         error_message,
         result,
+        told: None,
         progress: Progress::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod analysis;
 pub(crate) mod auth;
+mod awaiting;
 pub(crate) mod batch;
 pub(crate) mod dashboard;
 pub(crate) mod docs;

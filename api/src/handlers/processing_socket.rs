@@ -149,7 +149,7 @@ async fn serve(socket: &mut Socket, state: &State, token: &str, job_id: &str, la
         }
     }
     let Some(slot) = Slot::take(state, "processing", caller.user_id).await else { return Some(Close::TooMany) };
-    let ended = relay(socket, state, &slot, Feed::new(state.pool.clone(), job_id, caller.user_id, last), job_id).await;
+    let ended = relay(socket, state, &slot, Feed::new(state.pool.clone(), job_id, last), job_id).await;
     slot.give_back().await;
     ended
 }
@@ -224,7 +224,8 @@ impl Socket {
     async fn send(&mut self, events: Vec<Event>) -> Option<Ended> {
         for event in events {
             let is_last = Frame::is_last(&event);
-            let text = match serde_json::to_string(&Frame::from(event)) {
+            let Some(frame) = Frame::new(event) else { continue };
+            let text = match serde_json::to_string(&frame) {
                 Ok(text) => text,
                 Err(error) => {
                     tracing::error!(%error, "a frame cannot be written as JSON");

@@ -1,6 +1,7 @@
 //! The events of one job, each once and in order, out of two sources: the table, which has them all, and Redis, which
 //! is fast and may lose some.
 
+use diesel::OptionalExtension;
 use shared::{
     db::Pool,
     events::Event,
@@ -15,7 +16,6 @@ const PAGE: i64 = 200;
 pub(super) struct Feed {
     pool: Pool,
     job_id: Uuid,
-    user_id: Uuid,
     /// Number of the last event that was handed out.
     last: i32,
 }
@@ -43,15 +43,15 @@ pub(super) enum Stored {
 }
 
 impl Feed {
-    /// Begins after event number `last`.
-    pub(super) const fn new(pool: Pool, job_id: Uuid, user_id: Uuid, last: i32) -> Self {
-        Self { pool, job_id, user_id, last }
+    /// Begins after event number `last`. Whoever calls this has made sure that the listener may know the job.
+    pub(super) const fn new(pool: Pool, job_id: Uuid, last: i32) -> Self {
+        Self { pool, job_id, last }
     }
 
     /// Reads the next page of stored events. While there is nothing new this is a look at one row.
     pub(super) async fn read(&mut self) -> anyhow::Result<Stored> {
         let mut conn = self.pool.get().await?;
-        let Some(job) = Job::find(&mut conn, self.job_id, self.user_id).await? else { return Ok(Stored::Ended) };
+        let Some(job) = Job::get(&mut conn, self.job_id).await.optional()? else { return Ok(Stored::Ended) };
         if job.last_seq > self.last {
             let events = JobEvent::list_after(&mut conn, self.job_id, self.last, PAGE).await?;
             if let Some(newest) = events.last() {

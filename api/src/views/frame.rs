@@ -30,13 +30,15 @@ impl Frame {
     }
 }
 
-impl From<Event> for Frame {
-    fn from(event: Event) -> Self {
+impl Frame {
+    /// The frame of an event; none where analyses have no such event.
+    pub(crate) fn new(event: Event) -> Option<Self> {
         let (r#type, image_id, step, status, data) = match event.body.change {
             Change::StepUpdate { item, step, status, data } => ("step_update", item, Some(step), status.as_str(), data),
             Change::JobFinished { status, data } => (last_type(status), None, None, status.as_str(), data),
+            Change::JobStarted | Change::Log { .. } => return None,
         };
-        Self {
+        Some(Self {
             r#type,
             seq: event.seq,
             job_id: event.job_id,
@@ -46,7 +48,7 @@ impl From<Event> for Frame {
             progress: event.body.progress,
             data,
             timestamp: Time(event.body.at),
-        }
+        })
     }
 }
 
@@ -69,7 +71,7 @@ mod tests {
     fn frame(change: Change) -> Value {
         let at = DateTime::UNIX_EPOCH;
         let body = EventBody { change, progress: Progress { completed: 1, total: 5 }, at };
-        serde_json::to_value(Frame::from(Event { job_id: Uuid::nil(), seq: 3, body })).unwrap()
+        serde_json::to_value(Frame::new(Event { job_id: Uuid::nil(), seq: 3, body })).unwrap()
     }
 
     #[test]

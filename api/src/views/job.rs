@@ -129,7 +129,7 @@ impl StepView {
             };
         };
         let status = sum.status(job.status.is_final());
-        let ended = matches!(status, StepStatus::Completed | StepStatus::Failed);
+        let ended = matches!(status, StepStatus::Completed | StepStatus::Failed | StepStatus::Skipped);
         let error_message = sum.error_message.filter(|_| ended).map(|message| match job.items_total {
             ..=1 => message,
             total => format!("{} of {total} images failed, the first because: {message}", sum.failed),
@@ -155,7 +155,7 @@ fn result_data(job: &Job, status: StepStatus, results: Option<Value>) -> Value {
     };
     match (job.items_total, status) {
         (..=1, StepStatus::Completed) => images.into_iter().next().map_or_else(|| json!({}), |(_, result)| result),
-        (..=1, StepStatus::Pending | StepStatus::Running | StepStatus::Failed) => json!({}),
+        (..=1, StepStatus::Pending | StepStatus::Running | StepStatus::Failed | StepStatus::Skipped) => json!({}),
         (_, _) => json!({ "images": images }),
     }
 }
@@ -165,7 +165,8 @@ fn result_data(job: &Job, status: StepStatus, results: Option<Value>) -> Value {
 fn job_type(job: &Job) -> JobType {
     match job.payload() {
         Ok(Payload::ImageAnalysis(ImageAnalysis { job_type, .. })) => job_type,
-        Ok(Payload::Probe(_)) | Err(_) => JobType::Single,
+        Ok(Payload::PipelineRun(_) | Payload::ChatCompletion(_) | Payload::TextGeneration(_) | Payload::Probe(_))
+        | Err(_) => JobType::Single,
     }
 }
 

@@ -1,7 +1,7 @@
 //! How jobs end: status, result, steps left open, consequences for what the job was about, and the last event, written
 //! together. Many jobs end in one statement, because a worker that runs short jobs does little else.
 
-use super::{Job, JobStatus, analyses, job_events::body_json, storable};
+use super::{Job, JobStatus, analyses, job_events::body_json, llm_calls, storable};
 use crate::{
     events::{Change, Event, EventBody, Progress},
     kind::Kind,
@@ -43,12 +43,12 @@ const END: &str = "WITH ending AS ( \
 INSERT INTO job_events (job_id, seq, created_at, body) \
 SELECT id, last_seq, $10, body || (SELECT jsonb_build_object('progress', jsonb_build_object( \
         'total', count(*), \
-        'completed', count(*) FILTER (WHERE job_steps.status IN ('completed', 'failed') \
+        'completed', count(*) FILTER (WHERE job_steps.status IN ('completed', 'failed', 'skipped') \
             OR (job_steps.status = 'running' AND ended.status <> 'completed') \
             OR (job_steps.status = 'pending' AND EXISTS (SELECT FROM job_steps failed \
                 WHERE failed.job_id = job_steps.job_id AND failed.item = job_steps.item \
                     AND failed.status = 'failed'))))) \
-    FROM job_steps WHERE job_id = ended.id) \
+    FROM job_steps WHERE job_id = ended.id AND position >= 0) \
 FROM ended RETURNING job_id, seq, body";
 
 /// Why an attempt, or a whole job, did not complete.
@@ -127,7 +127,13 @@ impl Ending {
     fn data(&self) -> Value {
         match self {
             Self::Completed(result) => result.clone(),
-            Self::Failed(failure, _) => json!({ "error_code": failure.code, "error_message": failure.message }),
+            Self::Failed(failure, found) => {
+                let mut told = json!({ "error_code": failure.code, "error_message": failure.message });
+                if let Some(found) = found {
+                    told["result"] = found.clone();
+                }
+                told
+            }
             Self::Cancelled => json!({ "error_message": CANCELLED }),
         }
     }
@@ -152,7 +158,7 @@ impl Job {
 /// Whether the end of such a job changes more than the job.
 const fn has_consequences(kind: Kind) -> bool {
     match kind {
-        Kind::ImageAnalysis => true,
+        Kind::ImageAnalysis | Kind::PipelineRun | Kind::ChatCompletion | Kind::TextGeneration => true,
         Kind::Probe => false,
     }
 }
@@ -189,13 +195,23 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes:
         .bind::<Text, _>(CANCELLED)
         .load(conn)
         .await?;
-    let consequences: Vec<_> = finishes
+    let ended = |kinds: &[Kind]| {
+        let wanted =
+            |finish: &&Finish| kinds.contains(&finish.kind) && stored.iter().any(|event| event.job_id == finish.id);
+        finishes.iter().filter(wanted).collect::<Vec<_>>()
+    };
+    let analysed = ended(&[Kind::ImageAnalysis]);
+    if !analysed.is_empty() {
+        let analysed: Vec<_> =
+            analysed.iter().map(|finish| (finish.id, finish.ending.status(), finish.ending.message())).collect();
+        analyses::settle(conn, &analysed).await?;
+    }
+    let called: Vec<_> = ended(&[Kind::PipelineRun, Kind::ChatCompletion, Kind::TextGeneration])
         .iter()
-        .filter(|finish| has_consequences(finish.kind) && stored.iter().any(|event| event.job_id == finish.id))
-        .map(|finish| (finish.id, finish.ending.status(), finish.ending.message()))
+        .map(|finish| finish.id)
         .collect();
-    if !consequences.is_empty() {
-        analyses::settle(conn, &consequences).await?;
+    if !called.is_empty() {
+        llm_calls::settle(conn, &called).await?;
     }
     stored.into_iter().map(Stored::into_event).collect()
 }

@@ -26,6 +26,18 @@ text_enum! {
         Completed = "completed",
         /// It went wrong for good.
         Failed = "failed",
+        /// It belongs to a branch that was not taken.
+        Skipped = "skipped",
+    }
+}
+
+impl StepStatus {
+    /// Nothing will change any more.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Pending | Self::Running => false,
+            Self::Completed | Self::Failed | Self::Skipped => true,
+        }
     }
 }
 
@@ -39,7 +51,7 @@ pub struct JobStep {
     pub item: Uuid,
     /// Name, unique within the job and item.
     pub name: String,
-    /// Order within the item, from 0.
+    /// Order within the item, from 0; below 0 for a part of another step, which no progress counts.
     pub position: i16,
     /// Where it stands.
     pub status: StepStatus,
@@ -84,6 +96,8 @@ pub struct StepChange<'a> {
     pub error_message: Option<String>,
     /// What it found; `{}` until then.
     pub result: Value,
+    /// What listeners are told in place of the result.
+    pub told: Option<Value>,
     /// How far the job is after this change.
     pub progress: Progress,
 }
@@ -136,11 +150,11 @@ impl JobStep {
         change: &StepChange<'_>,
     ) -> QueryResult<Option<Event>> {
         let at = Utc::now();
-        let ended = matches!(change.status, StepStatus::Completed | StepStatus::Failed);
+        let ended = change.status.is_final();
         let duration_ms = ended.then(|| (at - change.started_at).num_milliseconds());
         let data = match &change.error_message {
             Some(message) => serde_json::json!({ "error_message": message }),
-            None => change.result.clone(),
+            None => change.told.clone().unwrap_or_else(|| change.result.clone()),
         };
         let body = EventBody {
             change: Change::StepUpdate {

@@ -1,7 +1,10 @@
 //! A file a kind. A job is a function from what it is told to an outcome.
 
+mod chat_completion;
 mod image_analysis;
+mod pipeline_run;
 mod probe;
+mod text_generation;
 
 use crate::{
     outcome::{Outcome, Stop},
@@ -16,6 +19,9 @@ use shared::{
 pub(crate) async fn run(reporter: &Reporter<'_>, job: &Job) -> Result<Outcome, Stop> {
     match job.payload() {
         Ok(Payload::ImageAnalysis(payload)) => image_analysis::run(reporter, &payload).await,
+        Ok(Payload::PipelineRun(payload)) => pipeline_run::run(reporter, &payload).await,
+        Ok(Payload::ChatCompletion(payload)) => chat_completion::run(reporter, &payload).await,
+        Ok(Payload::TextGeneration(payload)) => text_generation::run(reporter, &payload).await,
         Ok(Payload::Probe(payload)) => probe::run(reporter, &payload).await,
         Err(error) => Ok(Outcome::Fail {
             failure: Failure {

@@ -1,0 +1,171 @@
+//! Language models: one way to ask any of them, once, for what has not been asked yet.
+//!
+//! Where to look: `providers` sends a call to a provider and says what went wrong in terms of [`ErrorKind`]; the governor
+//! behind [`Providers::admit`] keeps all workers from calling one that asked for rest; [`Llm::call`] is what jobs use: it
+//! records a call before it is sent and when it returns, pays for it out of the budgets, and asks other models where the
+//! catalogue says so.
+
+mod call;
+mod providers;
+
+pub(crate) use call::{Call, CallFailure, Llm};
+pub(crate) use providers::{Permit, Providers};
+
+use serde::{Deserialize, Serialize};
+use shared::kind::Speaker;
+use std::time::Duration;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Request {
+    /// Id of a model of the catalogue.
+    pub(crate) model: String,
+    /// Oldest first.
+    pub(crate) messages: Vec<Message>,
+    /// Most tokens of the answer.
+    pub(crate) max_tokens: u32,
+    /// 0–1.
+    pub(crate) temperature: f64,
+    /// Above 0, at most 1.
+    pub(crate) top_p: f64,
+    /// The answer ends before the first of these.
+    pub(crate) stop: Vec<String>,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Message {
+    /// Who says it.
+    pub(crate) role: Speaker,
+    /// What.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Part {
+    /// Words.
+    Text(String),
+    /// An image, for models that see.
+    Image {
+        /// `image/jpeg`, say.
+        content_type: String,
+        /// The file.
+        bytes: bytes::Bytes,
+    },
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Finish {
+    /// The model had no more to say.
+    Stop,
+    /// It had said as much as it was allowed to.
+    Length,
+}
+
+/// What a provider answered to one call.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) finish: Finish,
+    pub(crate) prompt_tokens: i64,
+    pub(crate) completion_tokens: i64,
+    /// The provider did not count the tokens; these are guesses.
+    pub(crate) estimated: bool,
+}
+
+/// An answer with where it came from and what it cost; stored as the record of the call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) finish: Finish,
+    pub(crate) prompt_tokens: i64,
+    pub(crate) completion_tokens: i64,
+    /// The provider did not count the tokens.
+    pub(crate) estimated: bool,
+    /// 10^-9 US dollars.
+    pub(crate) cost_nanos: i64,
+    /// Who answered.
+    pub(crate) provider: String,
+    /// What answered: the provider's name of the model.
+    pub(crate) answered_by: String,
+    /// Whether the local model stood in for want of a key.
+    pub(crate) local: bool,
+    pub(crate) latency_ms: i64,
+    /// Models that were asked before and failed, with why.
+    pub(crate) fallbacks: Vec<String>,
+    /// An earlier attempt had this answer already.
+    #[serde(skip)]
+    pub(crate) recorded: bool,
+}
+
+/// What went wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// 429.
+    RateLimited,
+    /// 503 and 529.
+    Overloaded,
+    /// Another 5xx, or an error inside a stream.
+    Server,
+    /// 401, 403: the key is not accepted.
+    Auth,
+    /// 400, 422: the provider does not take the request.
+    BadRequest,
+    /// 404: no such model there.
+    NotFound,
+    /// No answer in time.
+    Timeout,
+    /// No connection.
+    Connect,
+    /// Not what the dialect says.
+    BadResponse,
+    /// The stream ended without its end.
+    Truncated,
+}
+
+/// What went wrong with a call, and what the provider said about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct LlmError {
+    pub(crate) kind: ErrorKind,
+    pub(crate) status: Option<u16>,
+    /// When the provider wants to be asked again.
+    pub(crate) retry_after: Option<Duration>,
+    /// For people; holds no key.
+    pub(crate) message: String,
+}
+
+impl ErrorKind {
+    /// Whether the same call may work later.
+    pub(crate) const fn is_passing(self) -> bool {
+        match self {
+            Self::RateLimited
+            | Self::Overloaded
+            | Self::Server
+            | Self::Timeout
+            | Self::Connect
+            | Self::BadResponse
+            | Self::Truncated => true,
+            Self::Auth | Self::BadRequest | Self::NotFound => false,
+        }
+    }
+
+    /// Stable word for rows and logs.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::RateLimited => "llm_rate_limited",
+            Self::Overloaded => "llm_overloaded",
+            Self::Server => "llm_server_error",
+            Self::Auth => "llm_auth",
+            Self::BadRequest => "llm_bad_request",
+            Self::NotFound => "llm_model_missing",
+            Self::Timeout => "llm_timeout",
+            Self::Connect => "llm_unreachable",
+            Self::BadResponse => "llm_bad_response",
+            Self::Truncated => "llm_truncated",
+        }
+    }
+}
