@@ -29,7 +29,7 @@ elseif pace > 0 and s.next > now + SLACK then
 end
 
 if why then
-  local apart = math.max((s.lag > 0 and s.lag or 500) / limit, pace > 0 and 1000 / pace or 0)
+  local apart = math.max((s.lag > 0 and s.lag or 200) / limit, pace > 0 and 1000 / pace or 0)
   s.turn = math.max(s.turn, at) + apart
   -- a queue longer than this starts again at its head; the crowd is thin by then
   if s.turn > at + LONGEST_TURN then s.turn = at + apart end

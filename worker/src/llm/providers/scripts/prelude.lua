@@ -20,7 +20,7 @@
 --        probe     id of the call that is the probe, as long as it is in `calls`
 -- Times are ms since the epoch.
 local STATE, CALLS = KEYS[1], KEYS[2]
-local START, SLACK, LONGEST_TURN, MEMORY = 8, 250, 60000, 900000
+local START, SLACK, LONGEST_TURN, MEMORY = 16, 250, 60000, 900000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -37,13 +37,9 @@ if outcome == 'ok' then
   -- only a pace that is used may grow
   if s.pace > 0 and s.pace <= 2 * measured() + 1 then
     local elapsed = math.min(1000, math.max(0, now - s.grown)) / 1000
-    if s.pace < s.peak then
-      s.pace = s.pace + (s.peak - s.pace) * 0.5 * elapsed
-    elseif s.cuts <= 1 then
-      s.pace = s.pace * (1 + 0.5 * elapsed)
-    else
-      s.pace = s.pace * (1 + 0.1 * elapsed)
-    end
+    -- how fast it answered before its first 429 says little
+    local faster = s.pace * (s.cuts <= 1 and 1 or 0.1)
+    s.pace = s.pace + math.max(faster, (s.peak - s.pace) * 0.5) * elapsed
   end
   s.grown = now
 elseif outcome == 'answered' then
