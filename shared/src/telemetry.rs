@@ -14,7 +14,9 @@ const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// Starts logging to standard output.
 pub fn init_logs(settings: &config::Telemetry) -> Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
-        .with_context(|| format!("ATELIER_LOG: {:?} is no tracing filter", settings.filter))?;
+        .with_context(|| format!("ATELIER_LOG: {:?} is no tracing filter", settings.filter))?
+        // it logs what providers answer, and some repeat the key or the prompt; we log each failed call ourselves
+        .add_directive("genai=off".parse()?);
     let lines = if settings.json {
         tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).boxed()
     } else {

@@ -314,7 +314,7 @@ async fn respond(request: &Request, number: usize, state: &Mutex<State>, gate: &
         let state = state.lock().unwrap();
         (state.pace, !state.no_usage)
     };
-    Speech::new(&request.path, &request.body, usage, pace, fault.as_ref())
+    Speech::new(request, usage, pace, fault.as_ref())
 }
 
 /// Says it. False if the connection is to be closed after it.

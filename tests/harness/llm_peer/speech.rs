@@ -1,6 +1,6 @@
 //! What the peer says: whole answers and streams of two dialects, and everything that can be wrong with them.
 
-use super::{Fault, LlmPeer};
+use super::{Fault, LlmPeer, Request};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -43,22 +43,24 @@ impl Speech {
             wait.as_secs_f64().ceil(),
             wait.as_millis()
         );
-        Self::error(429, &headers)
+        Self::error(429, &headers, "")
     }
 
     /// What is said to a request.
-    pub(super) fn new(path: &str, body: &Value, usage: bool, pace: Duration, fault: Option<&Fault>) -> Self {
-        let dialect = match path {
+    pub(super) fn new(request: &Request, usage: bool, pace: Duration, fault: Option<&Fault>) -> Self {
+        let Request { path, key, body } = request;
+        let key = key.as_deref().unwrap_or_default();
+        let dialect = match path.as_str() {
             "/v1/chat/completions" => Dialect::OpenAi,
             "/v1/messages" => Dialect::Anthropic,
             "/v1/api/chat" => Dialect::Ollama,
-            _ => return Self::error(404, ""),
+            _ => return Self::error(404, "", key),
         };
         let streamed = body["stream"].as_bool().unwrap_or(false);
         let said = Said::to(body);
         match fault {
-            Some(Fault::Status(status)) => Self::error(*status, ""),
-            Some(Fault::StatusWith(status, name, value)) => Self::error(*status, &format!("{name}: {value}\r\n")),
+            Some(Fault::Status(status)) => Self::error(*status, "", key),
+            Some(Fault::StatusWith(status, name, value)) => Self::error(*status, &format!("{name}: {value}\r\n"), key),
             Some(Fault::Html) => Self::whole(200, "text/html", "", "<html><body>Welcome!</body></html>").bad(),
             Some(Fault::Empty) => Self::whole(200, "text/plain", "", "").bad(),
             Some(Fault::BrokenJson) if streamed => {
@@ -105,14 +107,15 @@ impl Speech {
         }
     }
 
-    fn error(status: u16, headers: &str) -> Self {
+    /// Providers like to repeat the key that they do not accept.
+    fn error(status: u16, headers: &str, key: &str) -> Self {
         let kind = match status {
             401 | 403 => "authentication_error",
             429 => "rate_limit_error",
             500.. => "server_error",
             _ => "invalid_request_error",
         };
-        let message = format!("the peer was told to answer {status}");
+        let message = format!("the peer was told to answer {status} to {key:?}");
         let body = json!({ "type": "error", "error": { "message": message, "type": kind, "code": kind } });
         let mut speech = Self::whole(status, "application/json", headers, &body.to_string());
         speech.good = false;

@@ -88,6 +88,14 @@ impl Providers {
         let (name, outcome) = (served.provider.name.clone(), answer.as_ref().map_or_else(|e| e.kind.code(), |_| "ok"));
         metrics::counter!("atelier_llm_calls_total", "provider" => name.clone(), "outcome" => outcome).increment(1);
         metrics::histogram!("atelier_llm_call_duration_seconds", "provider" => name).record(taken);
+        if let Err(error) = &answer {
+            tracing::warn!(
+                provider = served.provider.name,
+                model = served.upstream,
+                outcome,
+                "a model call failed: {error}"
+            );
+        }
         permit.report(served.provider, Outcome::of(answer.as_ref().err()), taken).await;
         answer
     }
