@@ -6,11 +6,7 @@ use crate::{
     outcome::{Outcome, Stop},
     reporter::Reporter,
 };
-use futures_util::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream,
-};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use serde_json::{Value, json};
 use shared::kind::{Endpoint, Speaker, TextGeneration};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,9 +42,7 @@ pub(super) async fn run(reporter: &Reporter<'_>, generation: &TextGeneration) ->
     if let Some(worst) = failures.into_iter().min_by_key(gravity) {
         return worst.into_outcome();
     }
-    let choice = |(index, answer): (usize, &Answer)| {
-        json!({ "text": answer.text, "index": index, "finish_reason": finish_word(answer.finish) })
-    };
+    let choice = |(index, answer): (usize, &Answer)| json!({ "text": answer.text, "index": index, "finish_reason": finish_word(answer.finish) });
     Ok(Outcome::Done(json!({
         "choices": answers.iter().enumerate().map(choice).collect::<Vec<Value>>(),
         "usage": usage(&answers),

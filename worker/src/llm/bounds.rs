@@ -88,8 +88,7 @@ mod tests {
     use shared::kind::Speaker;
 
     fn request(texts: &[&str]) -> Request {
-        let message =
-            |text: &&str| Message { role: Speaker::User, parts: vec![Part::Text((*text).to_owned())] };
+        let message = |text: &&str| Message { role: Speaker::User, parts: vec![Part::Text((*text).to_owned())] };
         Request {
             model: "m".to_owned(),
             messages: texts.iter().map(message).collect(),

@@ -21,8 +21,7 @@ pub(super) struct Records(TaskTracker);
 pub(super) async fn find(reporter: &Reporter<'_>, call: &str, hash: &[u8]) -> Result<Option<Answer>, Stop> {
     let mut pauses = Pauses::new();
     let record = loop {
-        let found =
-            async { Ok(LlmCall::find(&mut *reporter.context.pool.get().await?, reporter.job_id, call).await?) };
+        let found = async { Ok(LlmCall::find(&mut *reporter.context.pool.get().await?, reporter.job_id, call).await?) };
         match found.await {
             Err(error @ WriteError::Unreachable(_)) => {
                 tracing::warn!(%error, "the record of a call is not read, trying again");
@@ -33,9 +32,10 @@ pub(super) async fn find(reporter: &Reporter<'_>, call: &str, hash: &[u8]) -> Re
     };
     let answered = |record: &LlmCall| record.status == CallStatus::Completed && record.request_hash == hash;
     // a record that no longer reads (its form changed with an upgrade) counts as none
-    let answer = record.filter(answered).and_then(|record| record.answer).and_then(|answer| {
-        serde_json::from_value::<Answer>(answer).ok()
-    });
+    let answer = record
+        .filter(answered)
+        .and_then(|record| record.answer)
+        .and_then(|answer| serde_json::from_value::<Answer>(answer).ok());
     Ok(answer.map(|answer| Answer { recorded: true, ..answer }))
 }
 
