@@ -5,8 +5,12 @@
 //! records a call before it is sent and when it returns, pays for it out of the budgets, and asks other models where the
 //! catalogue says so.
 
+mod bounds;
 mod call;
 mod providers;
+mod record;
+mod relay;
+pub(crate) mod tokens;
 
 pub(crate) use call::{Call, CallFailure, Llm};
 pub use providers::{Hold, Permit, Providers};
