@@ -4,7 +4,7 @@
 //! something that can be run; it finds every problem at once.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A pipeline that can be walked.
 #[derive(Debug, Clone)]
@@ -81,18 +81,6 @@ impl Definition {
     /// Every problem at once; a circle only if there is nothing else.
     pub fn read(_nodes: &Value, _connections: &Value) -> Result<Self, Refusal> {
         Ok(Self { nodes: Vec::new(), connections: Vec::new() })
-    }
-}
-
-/// What is stored of a definition: defaults filled in, everything else as it was spelled.
-pub fn normalized(nodes: &Value, connections: &Value) -> (Value, Value) {
-    (nodes.clone(), connections.clone())
-}
-
-impl Definition {
-    /// What is wrong with the inputs of a run.
-    pub fn check_inputs(&self, _inputs: &Map<String, Value>) -> Vec<Problem> {
-        Vec::new()
     }
 }
 
