@@ -42,6 +42,8 @@ pub struct Config {
     pub password_policy: PasswordPolicy,
     /// Whose pages may call the API; `*` for all.
     pub cors_origins: Vec<String>,
+    /// Whether a run may call back to a private address.
+    pub webhook_allow_private: bool,
     /// How long requests in work may take to finish when the process is asked to stop.
     pub shutdown_grace: Duration,
 }
@@ -77,6 +79,7 @@ impl Config {
                 .map(|origin| origin.trim().trim_end_matches('/').to_owned())
                 .filter(|origin| !origin.is_empty())
                 .collect(),
+            webhook_allow_private: from.switch("ATELIER_WEBHOOK_ALLOW_PRIVATE", false),
             shutdown_grace: from.seconds("ATELIER_SHUTDOWN_GRACE", 30),
         };
         config.check(&mut from);

@@ -143,6 +143,13 @@ impl ApiError {
         self
     }
 
+    /// The same error, worth another try after so many seconds.
+    #[must_use]
+    pub(crate) fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// The same error with what went wrong inside, for the log.
     #[must_use]
     pub(crate) fn because(mut self, source: impl Into<anyhow::Error>) -> Self {

@@ -12,9 +12,12 @@ use crate::{
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web, web::BytesMut};
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use garde::Validate;
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{fmt, marker::PhantomData, time::Duration};
 use tokio::time::timeout;
 
 /// Bodies above this size are checked up to the first mistake only: reading them again costs too much.
@@ -59,6 +62,30 @@ impl From<&Config> for () {
 /// The rule for a text that people are to read: `#[garde(custom(not_blank))]`.
 pub(crate) fn not_blank<C>(text: &str, _: &C) -> garde::Result {
     if text.trim().is_empty() { Err(garde::Error::new("must not be blank")) } else { Ok(()) }
+}
+
+/// An object or null: `#[serde(default, deserialize_with = "object")]`. On its own serde would take a list, too, for the
+/// fields in their order.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+
+    from.deserialize_any(Object(PhantomData))
 }
 
 /// The whole body, at most `limit` bytes.
@@ -252,7 +279,6 @@ fn find_nul(value: &Value, field: String, details: &mut Vec<Detail>) {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
     use super::*;
-    use serde::Deserialize;
     use uuid::Uuid;
 
     #[derive(Debug, Deserialize, Validate)]

@@ -38,6 +38,8 @@ pub struct Pace {
     pub rescue: Duration,
     /// How long a worker may be silent before its jobs are taken from it.
     pub silence: Duration,
+    /// Between two looks for schedules of pipelines that are due.
+    pub cron: Duration,
     /// Between two deletions of what is too old.
     pub prune: Duration,
     /// Between two deletions of objects whose rows are gone.
@@ -85,6 +87,7 @@ impl Pace {
             requeue: interval(from, "ATELIER_REQUEUE_EVERY", 5),
             rescue: interval(from, "ATELIER_RESCUE_EVERY", 2),
             silence: interval(from, "ATELIER_SILENCE", 15),
+            cron: interval(from, "ATELIER_CRON_EVERY", 1),
             prune: interval(from, "ATELIER_PRUNE_EVERY", 600),
             objects: interval(from, "ATELIER_OBJECTS_EVERY", 15),
         };

@@ -59,7 +59,6 @@ pub(crate) enum Values {
     /// Any text.
     Text,
     /// Ids.
-    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Ids,
     /// `true`, `false`.
     #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
@@ -117,6 +116,23 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// A list that is short and known as a whole: one page of everything.
+    pub(crate) fn whole(data: Vec<T>) -> Self {
+        let total = i64::try_from(data.len()).unwrap_or(i64::MAX);
+        let pagination = Pagination {
+            total,
+            limit: total.max(1),
+            offset: 0,
+            page: 1,
+            pages: total.min(1),
+            has_next: false,
+            has_prev: false,
+            next_cursor: None,
+            prev_cursor: None,
+        };
+        Self { data, pagination }
+    }
+
     /// The same page with other elements: views made of its rows.
     pub(crate) fn with<U>(self, make: impl FnOnce(Vec<T>) -> Vec<U>) -> Page<U> {
         Page { data: make(self.data), pagination: self.pagination }

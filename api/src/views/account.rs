@@ -3,7 +3,7 @@
 use super::{Time, words};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::models::{Account, Role, Tier};
+use shared::models::{Account, Activity, Role, Tier};
 use utoipa::{ToSchema, openapi::schema::Object};
 use uuid::Uuid;
 
@@ -131,7 +131,7 @@ impl Default for Notifications {
     }
 }
 
-/// What the user has done.
+/// What the user has done; months are those of UTC.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Usage {
     pipelines_created: i64,
@@ -170,14 +170,17 @@ impl Quota {
 }
 
 impl UserView {
-    pub(crate) fn new(account: &Account) -> Self {
+    pub(crate) fn new(account: &Account, activity: Activity) -> Self {
         let user = &account.user;
         Self {
             user: AuthUser::new(account),
             // what is missing or not readable is the default
             preferences: serde_json::from_value(user.preferences.clone()).unwrap_or_default(),
-            // there are no pipelines and no executions yet, hence none to count
-            usage: Usage { pipelines_created: 0, executions_this_month: 0, tokens_used_this_month: 0 },
+            usage: Usage {
+                pipelines_created: activity.pipelines_created,
+                executions_this_month: activity.executions_this_month,
+                tokens_used_this_month: activity.tokens_used_this_month,
+            },
             quota: Quota::new(account.tier),
             api_keys: Vec::new(),
             updated_at: user.updated_at.into(),

@@ -1,9 +1,11 @@
 //! The tables: a file each, with the row, what is inserted, and the queries. Query functions take a connection first
 //! and return `QueryResult`; `find_*` may find nothing, `get_*` fails then.
 
+mod activity;
 mod analyses;
 mod budgets;
 mod chat_entries;
+mod execution_reads;
 mod executions;
 mod job_claims;
 mod job_ends;
@@ -16,6 +18,7 @@ mod llm_calls;
 mod login_sessions;
 mod object_deletions;
 mod organizations;
+mod pipeline_schedules;
 mod pipelines;
 mod product_images;
 mod products;
@@ -23,8 +26,10 @@ mod storable;
 mod usage_records;
 mod users;
 
+pub use activity::Activity;
 pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
 pub use budgets::Budget;
+pub use execution_reads::{ExecutionRow, RecentExecution};
 pub use executions::{Execution, NewExecution, StartedExecution};
 pub use job_claims::Pulse;
 pub use job_ends::{Ending, Failure, Finish};
@@ -37,7 +42,8 @@ pub use llm_calls::{CallStatus, Closing, LlmCall, Outgoing, Reserved};
 pub use login_sessions::{LoginSession, Redeemed, SessionHolder};
 pub use object_deletions::ObjectDeletion;
 pub use organizations::{Organization, Role, Tier};
-pub use pipelines::{Pipeline, PipelineStatus};
+pub use pipeline_schedules::{DueSchedule, Missed, NewSchedule, PipelineSchedule};
+pub use pipelines::{NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus};
 pub use product_images::{NewProductImage, ProductImage, UploadStatus};
 pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJobs};
 pub use users::{Account, NewUser, User, UserChange};
