@@ -39,6 +39,7 @@ fn step_change(status: StepStatus) -> StepChange<'static> {
         started_at: chrono::Utc::now(),
         error_message: None,
         result: json!({ "found": 1 }),
+        told: None,
         progress: Progress { completed: 0, total: 1 },
     }
 }

@@ -46,7 +46,7 @@ async fn begun_steps(world: &World, id: Uuid) -> Option<()> {
 fn announced(events: &[Event], name: &str, wanted: StepStatus) -> usize {
     let is_it = |event: &&Event| match &event.body.change {
         Change::StepUpdate { step, status, .. } => step == name && *status == wanted,
-        Change::JobFinished { .. } => false,
+        Change::JobStarted | Change::Log { .. } | Change::JobFinished { .. } => false,
     };
     events.iter().filter(is_it).count()
 }
