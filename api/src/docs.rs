@@ -27,6 +27,8 @@ const BEARER: &str = "bearer";
     tags(
         (name = "auth", description = "Register, log in, tokens"),
         (name = "users", description = "The own account"),
+        (name = "ai", description = "Language models, and what they cost"),
+        (name = "chat", description = "A conversation that is remembered"),
         (name = "products", description = "Products and their images"),
         (name = "uploads", description = "Sending image bytes"),
         (name = "analysis", description = "What the models found"),

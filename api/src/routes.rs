@@ -6,8 +6,8 @@
 use crate::{
     docs,
     handlers::{
-        analysis, auth, batch, dashboard, docs as pages, images, jobs, operations, processing_socket, products,
-        uploads, users,
+        ai, ai_stream, analysis, auth, batch, chat, chat_socket, dashboard, docs as pages, images, jobs, operations,
+        processing_socket, products, uploads, usage, users,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -28,6 +28,16 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(users::update_user_me)
             .service(users::get_user_profile)
             .service(users::update_user_profile)
+            // models
+            .service(ai::complete_chat)
+            .service(ai::generate_text)
+            .service(ai::list_models)
+            .service(ai_stream::stream_chat)
+            .service(usage::sum_up_usage)
+            .service(usage::list_usage)
+            .service(chat::send_message)
+            .service(chat::list_history)
+            .service(chat::clear_history)
             // products and their images
             .service(products::list_products)
             .service(products::create_product)
@@ -54,7 +64,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(dashboard::list_categories),
     );
     // sockets, without prefix
-    config.service(processing_socket::follow_job);
+    config.service(processing_socket::follow_job).service(chat_socket::open_chat);
     // operations, without prefix
     config
         .service(operations::get_health)

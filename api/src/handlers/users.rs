@@ -18,7 +18,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::{Map, json};
-use shared::models::{Account, User, UserChange};
+use shared::models::{Account, QuotaUse, User, UserChange};
 use std::{fmt, marker::PhantomData};
 use utoipa::ToSchema;
 
@@ -176,14 +176,17 @@ pub(crate) async fn update_user_profile(
 }
 
 async fn read(state: &State, caller: &Caller) -> Result<web::Json<UserView>, ApiError> {
-    let account = Account::get(&mut *state.conn().await?, caller.user_id).await?;
-    Ok(web::Json(UserView::new(&account)))
+    let mut conn = state.conn().await?;
+    let account = Account::get(&mut conn, caller.user_id).await?;
+    let used = QuotaUse::count(&mut conn, caller.user_id).await?;
+    Ok(web::Json(UserView::new(&account, &used)))
 }
 
 async fn update(state: &State, caller: &Caller, change: UpdateUser) -> Result<web::Json<UserView>, ApiError> {
     let mut conn = state.conn().await?;
     let user = write(&mut conn, caller, &change).await?;
-    Ok(web::Json(UserView::new(&Account { user, role: caller.role, tier: caller.tier })))
+    let used = QuotaUse::count(&mut conn, caller.user_id).await?;
+    Ok(web::Json(UserView::new(&Account { user, role: caller.role, tier: caller.tier }, &used)))
 }
 
 async fn write(conn: &mut AsyncPgConnection, caller: &Caller, change: &UpdateUser) -> Result<User, ApiError> {

@@ -3,18 +3,24 @@
 
 mod account;
 mod analysis;
+mod completion;
 mod frame;
 mod image;
 mod job;
 mod product;
+mod usage;
 mod word_lists;
 
-pub(crate) use account::{AuthUser, Message, TokenSet, UserView, username_rule};
+pub(crate) use account::{AuthUser, Message, Quota, TokenSet, UserView, username_rule};
 pub(crate) use analysis::AnalysisView;
+pub(crate) use completion::{
+    Answer, ChatChoice, ChatChunk, ChunkChoice, Delta, ModelResult, TextChoice, TokenUsage, speaker,
+};
 pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
 pub(crate) use job::{JobView, status_word};
 pub(crate) use product::ProductView;
+pub(crate) use usage::{UsageRecord, UsageSum};
 pub(crate) use word_lists::{job_status, job_type, settable_status};
 
 use chrono::{DateTime, SecondsFormat, Utc};

@@ -3,6 +3,7 @@
 
 mod analyses;
 mod budgets;
+mod chat_history;
 mod executions;
 mod job_claims;
 mod job_ends;
@@ -19,10 +20,12 @@ mod pipelines;
 mod product_images;
 mod products;
 mod storable;
+mod usage_views;
 mod users;
 
 pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
 pub use budgets::Budget;
+pub use chat_history::{ChatDefaults, ChatExchange};
 pub use executions::{Execution, NewExecution, StartedExecution};
 pub use job_claims::Pulse;
 pub use job_ends::{Ending, Failure, Finish};
@@ -37,4 +40,5 @@ pub use organizations::{Organization, Role, Tier};
 pub use pipelines::{Pipeline, PipelineStatus};
 pub use product_images::{NewProductImage, ProductImage, UploadStatus};
 pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJobs};
+pub use usage_views::{QuotaUse, UsageGroup, UsageRange, UsageRow};
 pub use users::{Account, NewUser, User, UserChange};
