@@ -12,6 +12,7 @@
 mod client;
 mod jobs;
 mod process;
+mod questions;
 mod running;
 mod servers;
 mod world;
@@ -19,6 +20,7 @@ mod world;
 pub use client::{Answer, Client, Member};
 pub use jobs::{Tenant, assert_whole};
 pub use process::Process;
+pub use questions::Question;
 pub use running::{Api, Running, eventually};
 pub use servers::{Servers, binary, onnxruntime, project_root};
 pub use world::World;
