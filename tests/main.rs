@@ -1,9 +1,12 @@
 //! Integration tests over real servers and real processes: a file an area.
 
+mod ai;
+mod ai_sockets;
 mod analysis;
 mod arrows;
 mod attempts;
 mod auth;
+mod chat;
 mod contract;
 mod crashes;
 mod deployment;
@@ -21,4 +24,5 @@ mod scheduler;
 mod schema;
 mod throughput;
 mod uploads;
+mod usage;
 mod vision;

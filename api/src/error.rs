@@ -125,6 +125,16 @@ impl ApiError {
         Self { source: Some(source.into()), ..Self::new(Code::Integration, message) }
     }
 
+    /// 502: a language model or its provider failed; the message says how.
+    pub(crate) fn ai_service(message: impl Into<String>) -> Self {
+        Self::new(Code::AiService, message)
+    }
+
+    /// 429: what may be used or spent is used up, for another `retry_after` seconds.
+    pub(crate) fn quota_exceeded(message: impl Into<String>, retry_after: u64) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(Code::QuotaExceeded, message) }
+    }
+
     /// 503, worth another try after `retry_after` seconds.
     pub(crate) fn unavailable(message: impl Into<String>, retry_after: u64) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, message) }
@@ -162,8 +172,12 @@ impl ApiError {
         self.code
     }
 
+    /// What it tells people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The invalid fields.
-    #[cfg(test)]
     pub(crate) fn details(&self) -> &[Detail] {
         &self.details
     }

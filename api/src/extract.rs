@@ -101,8 +101,11 @@ pub(crate) async fn read(mut payload: Payload, limit: usize) -> Result<BytesMut,
     Ok(body)
 }
 
-/// Parses and checks a body.
-fn check<T: DeserializeOwned + Validate>(body: &[u8], context: &T::Context) -> Result<T, ApiError> {
+/// Parses and checks a body, or what came through a socket in its place.
+///
+/// # Errors
+/// 400 with every field that is not right.
+pub(crate) fn check<T: DeserializeOwned + Validate>(body: &[u8], context: &T::Context) -> Result<T, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(malformed("The body is empty; send a JSON object"));
     }

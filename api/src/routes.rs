@@ -6,8 +6,9 @@
 use crate::{
     docs,
     handlers::{
-        analysis, auth, batch, dashboard, docs as pages, execution_events, executions, images, jobs, operations,
-        pipeline_runs, pipelines, processing_socket, products, schedules, uploads, users,
+        ai, ai_stream, analysis, auth, batch, chat, chat_socket, dashboard, docs as pages, execution_events,
+        executions, images, jobs, operations, pipeline_runs, pipelines, processing_socket, products, schedules,
+        uploads, usage, users,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -47,6 +48,16 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(executions::cancel_execution)
             .service(executions::retry_execution)
             .service(execution_events::follow_execution)
+            // models
+            .service(ai::complete_chat)
+            .service(ai::generate_text)
+            .service(ai::list_models)
+            .service(ai_stream::stream_chat)
+            .service(usage::sum_up_usage)
+            .service(usage::list_usage)
+            .service(chat::send_message)
+            .service(chat::list_history)
+            .service(chat::clear_history)
             // products and their images
             .service(products::list_products)
             .service(products::create_product)
@@ -73,7 +84,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(dashboard::list_categories),
     );
     // sockets, without prefix
-    config.service(processing_socket::follow_job);
+    config.service(processing_socket::follow_job).service(chat_socket::open_chat);
     // operations, without prefix
     config
         .service(operations::get_health)

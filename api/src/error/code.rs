@@ -51,6 +51,8 @@ codes! {
     Unprocessable = "UNPROCESSABLE_ENTITY" 422,
     /// Too much of something at once.
     RateLimited = "RATE_LIMIT_EXCEEDED" 429,
+    /// What may be used in a window of time, or spent in a month, is used up.
+    QuotaExceeded = "QUOTA_EXCEEDED" 429,
     /// Our fault.
     Internal = "INTERNAL_ERROR" 500,
     /// A language model or its provider failed.

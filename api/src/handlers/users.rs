@@ -15,7 +15,7 @@ use diesel_async::AsyncPgConnection;
 use garde::Validate;
 use serde::Deserialize;
 use serde_json::{Map, json};
-use shared::models::{Account, Activity, User, UserChange};
+use shared::models::{Account, Activity, QuotaUse, User, UserChange};
 use utoipa::ToSchema;
 
 /// What is to change in the own account; what is not sent stays.
@@ -151,15 +151,23 @@ pub(crate) async fn update_user_profile(
 async fn read(state: &State, caller: &Caller) -> Result<web::Json<UserView>, ApiError> {
     let mut conn = state.conn().await?;
     let account = Account::get(&mut conn, caller.user_id).await?;
-    let activity = Activity::of_user(&mut conn, caller.user_id).await?;
-    Ok(web::Json(UserView::new(&account, activity)))
+    show(&mut conn, caller, account).await
 }
 
 async fn update(state: &State, caller: &Caller, change: UpdateUser) -> Result<web::Json<UserView>, ApiError> {
     let mut conn = state.conn().await?;
     let user = write(&mut conn, caller, &change).await?;
-    let activity = Activity::of_user(&mut conn, caller.user_id).await?;
-    Ok(web::Json(UserView::new(&Account { user, role: caller.role, tier: caller.tier }, activity)))
+    show(&mut conn, caller, Account { user, role: caller.role, tier: caller.tier }).await
+}
+
+async fn show(
+    conn: &mut AsyncPgConnection,
+    caller: &Caller,
+    account: Account,
+) -> Result<web::Json<UserView>, ApiError> {
+    let activity = Activity::of_user(conn, caller.user_id).await?;
+    let used = QuotaUse::count(conn, caller.user_id).await?;
+    Ok(web::Json(UserView::new(&account, activity, &used)))
 }
 
 async fn write(conn: &mut AsyncPgConnection, caller: &Caller, change: &UpdateUser) -> Result<User, ApiError> {

@@ -5,13 +5,16 @@
 //! text; whatever a client sent is bound.
 
 mod cursor;
+mod few;
 mod params;
 mod query;
 mod request;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use few::of_few;
 pub(crate) use params::{ListParams, ListQuery};
+pub(crate) use request::time;
 
 use crate::error::ApiError;
 use diesel::pg::Pg;
@@ -63,6 +66,10 @@ pub(crate) enum Values {
     /// `true`, `false`.
     #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Bools,
+    /// A date or a time, from which on elements are chosen.
+    Since,
+    /// A date or a time, up to which elements are chosen; a date includes that whole day.
+    Until,
     /// One of these: the word that clients use, and the word that is stored.
     Words(&'static [(&'static str, &'static str)]),
 }

@@ -5,6 +5,7 @@ mod activity;
 mod analyses;
 mod budgets;
 mod chat_entries;
+mod chat_history;
 mod execution_reads;
 mod executions;
 mod job_claims;
@@ -24,11 +25,13 @@ mod product_images;
 mod products;
 mod storable;
 mod usage_records;
+mod usage_views;
 mod users;
 
 pub use activity::Activity;
 pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
 pub use budgets::Budget;
+pub use chat_history::{ChatDefaults, ChatExchange};
 pub use execution_reads::{ExecutionRow, RecentExecution};
 pub use executions::{Execution, NewExecution, StartedExecution};
 pub use job_claims::Pulse;
@@ -46,4 +49,5 @@ pub use pipeline_schedules::{DueSchedule, Missed, NewSchedule, PipelineSchedule}
 pub use pipelines::{NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus};
 pub use product_images::{NewProductImage, ProductImage, UploadStatus};
 pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJobs};
+pub use usage_views::{QuotaUse, UsageGroup, UsageRange, UsageRow};
 pub use users::{Account, NewUser, User, UserChange};
