@@ -5,7 +5,7 @@
 //! settings and temporary folders. Functions here block; call them outside of async code or from a blocking thread.
 
 mod child;
-mod http;
+pub(crate) mod http;
 pub mod index;
 pub mod llm;
 pub mod logs;
