@@ -20,8 +20,10 @@ settings.cpuparams_batch.n_threads = int(threads)
 settings.warmup = False
 # MiB of old conversations to keep; without a limit of ours it would be gigabytes.
 settings.cache_ram_mib = 64
-# A model this small only answers sensibly if it always takes the likeliest word; a request may ask for another.
+# A model this small only stays with its subject if it takes likely words, whatever temperature a request asks for.
 settings.sampling.temp = 0.0
+settings.sampling.top_k = 10
+settings.sampling.min_p = 0.25
 settings.endpoint_slots = False
 
 server = xllamacpp.Server(settings)
