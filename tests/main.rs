@@ -14,6 +14,7 @@ mod docs;
 mod foreign_ids;
 mod lists;
 mod live;
+mod local_model;
 mod operations;
 mod postgres_outages;
 mod processing_socket;
