@@ -15,6 +15,7 @@ mod foreign_ids;
 mod lists;
 mod live;
 mod local_model;
+mod llm_providers;
 mod operations;
 mod postgres_outages;
 mod processing_socket;
