@@ -16,6 +16,7 @@ mod lists;
 mod live;
 mod local_model;
 mod llm_providers;
+mod llm_calls;
 mod operations;
 mod postgres_outages;
 mod processing_socket;
