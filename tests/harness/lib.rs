@@ -10,13 +10,16 @@
 )]
 
 mod client;
+mod hand;
 mod jobs;
+mod members;
 mod process;
 mod running;
 mod servers;
 mod world;
 
 pub use client::{Answer, Client, Member};
+pub use hand::Hand;
 pub use jobs::{Tenant, assert_whole};
 pub use process::Process;
 pub use running::{Api, Running, eventually};
