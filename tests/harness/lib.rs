@@ -10,8 +10,10 @@
 )]
 
 mod client;
+mod hand;
 mod jobs;
 mod llm_peer;
+mod members;
 mod process;
 mod questions;
 mod running;
@@ -19,6 +21,7 @@ mod servers;
 mod world;
 
 pub use client::{Answer, Client, Member};
+pub use hand::Hand;
 pub use jobs::{Tenant, assert_whole};
 pub use llm_peer::{Fault, LlmPeer, PeerCall};
 pub use process::Process;
