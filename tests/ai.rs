@@ -1,6 +1,7 @@
 //! `/ai/chat`, `/ai/generate`, `/ai/models`: what is asked, what a worker is told, and what comes back, whole or streamed.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
+use bytes::Bytes;
 use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::RunQueryDsl;
 use futures_util::{Stream, StreamExt};
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 /// The events of a response that is one stream of them.
 struct Events {
-    bytes: Pin<Box<dyn Stream<Item = reqwest::Result<reqwest::Bytes>>>>,
+    bytes: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>>>>,
     unread: String,
 }
 
