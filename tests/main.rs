@@ -1,6 +1,7 @@
 //! Integration tests over real servers and real processes: a file an area.
 
 mod ai;
+mod ai_answers;
 mod ai_sockets;
 mod analysis;
 mod arrows;

@@ -18,6 +18,7 @@ mod process;
 mod questions;
 mod running;
 mod servers;
+mod streams;
 mod world;
 
 pub use client::{Answer, Client, Member};
@@ -28,4 +29,5 @@ pub use process::Process;
 pub use questions::Question;
 pub use running::{Api, Running, eventually};
 pub use servers::{Servers, binary, onnxruntime, project_root};
+pub use streams::{Events, Socket};
 pub use world::World;
