@@ -456,7 +456,11 @@ async fn a_storm_of_calls_finds_the_pace_of_the_provider() {
     tasks.spawn(async move {
         for _ in 0..20 {
             let mut redis = watch.world.redis.clone();
-            let state: Vec<String> = redis::cmd("HGETALL").arg(format!("{{{}:llm:peer}}:state", watch.world.prefix)).query_async(&mut redis).await.unwrap();
+            let state: Vec<String> = redis::cmd("HGETALL")
+                .arg(format!("{{{}:llm:peer}}:state", watch.world.prefix))
+                .query_async(&mut redis)
+                .await
+                .unwrap();
             let now: (i64, i64) = redis::cmd("TIME").query_async(&mut redis).await.unwrap();
             eprintln!("{} {:?} done {} refused {}", now.0, state, watch.peer.completed(), watch.peer.refused());
             tokio::time::sleep(Duration::from_secs(1)).await;
