@@ -91,12 +91,16 @@ fn said_by(role: Speaker, text: &str) -> Message {
     Message { role, parts: vec![Part::Text(text.to_owned())] }
 }
 
+/// A model of each dialect.
+const ALL: [&str; 3] = ["peer-model", "peer-claude", "peer-llama"];
+
+/// The dialects that stream events.
 const BOTH: [&str; 2] = ["peer-model", "peer-claude"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_dialects_carry_the_conversation_and_bring_the_answer_with_its_counts() {
+async fn every_dialect_carries_the_conversation_and_brings_the_answer_with_its_counts() {
     let scene = Scene::new().await;
-    for model in BOTH {
+    for model in ALL {
         let mut request = request(model, "three little words");
         request.messages.insert(0, said_by(Speaker::System, "Be brief."));
         let said = scene.ask(&request).await.unwrap();
@@ -114,12 +118,13 @@ async fn both_dialects_carry_the_conversation_and_bring_the_answer_with_its_coun
     assert_eq!(bodies[1]["stream_options"]["include_usage"], true);
     assert_eq!(bodies[2]["max_tokens"], 100, "Anthropic takes no request without it");
     assert!(bodies[2]["system"].to_string().contains("Be brief."));
+    assert_eq!(bodies[4]["options"]["num_predict"], 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_ends_at_its_limit_or_at_a_stop_sequence() {
     let scene = Scene::new().await;
-    for model in BOTH {
+    for model in ALL {
         let mut short = request(model, "one two three");
         short.max_tokens = 2;
         // the library takes the space around a whole answer away
@@ -150,16 +155,21 @@ async fn one_of_temperature_and_top_p_goes_to_anthropic_and_both_to_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_goes_along_in_the_shape_of_its_dialect() {
     let scene = Scene::new().await;
-    for model in BOTH {
+    let seen = |model| {
         let mut request = request(model, "what is it?");
         let image = Part::Image { content_type: "image/png".to_owned(), bytes: Bytes::from_static(b"pixels") };
         request.messages[0].parts.push(image);
-        assert_eq!(scene.ask(&request).await.unwrap().text, LlmPeer::answer("what is it? [image]"));
+        request
+    };
+    for model in BOTH {
+        assert_eq!(scene.ask(&seen(model)).await.unwrap().text, LlmPeer::answer("what is it? [image]"));
     }
+    scene.ask(&seen("peer-llama")).await.unwrap();
     let part = |call: usize| scene.peer.calls()[call].body["messages"][0]["content"][1].clone();
     assert_eq!(part(0)["type"], "image_url");
     assert_eq!(part(0)["image_url"]["url"], "data:image/png;base64,cGl4ZWxz");
     assert_eq!(part(1)["source"], json!({ "type": "base64", "media_type": "image/png", "data": "cGl4ZWxz" }));
+    assert_eq!(scene.peer.calls()[2].body["messages"][0]["images"], json!(["cGl4ZWxz"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,7 +197,7 @@ async fn every_status_has_its_kind_whole_and_streamed() {
         (529, ErrorKind::Overloaded),
         (302, ErrorKind::BadResponse),
     ];
-    for model in BOTH {
+    for model in ALL {
         for (status, kind) in table {
             scene.peer.fail_next([Fault::Status(status), Fault::Status(status)]);
             let whole = scene.ask(&request(model, "x")).await.unwrap_err();
@@ -236,6 +246,16 @@ async fn a_stream_without_its_end_marker_is_truncated_and_an_error_inside_is_an_
         let error = scene.stream(&request).await.1.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Server, "{model}: {error}");
         assert!(error.message.contains("told to fail"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_lines_that_stops_early_is_truncated() {
+    let scene = Scene::new().await;
+    for fault in [Fault::NoEnd, Fault::Cut, Fault::Break, Fault::ErrorEvent] {
+        scene.peer.fail_next([fault.clone()]);
+        let error = scene.stream(&request("peer-llama", "a prompt of some words")).await.1.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Truncated, "{fault:?}: {error}");
     }
 }
 
@@ -341,7 +361,7 @@ async fn those_who_wait_are_not_told_to_come_back_all_at_once() {
         times.push(scene.hold(&scene.providers, "peer-model").await.unwrap().after);
     }
     let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
-    assert!(*last > *first + Duration::from_secs(2), "{times:?}");
+    assert!(*last > *first + Duration::from_millis(500), "{times:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -430,14 +450,14 @@ async fn without_redis_everybody_may_send() {
     assert_eq!(said.text, LlmPeer::answer("x"));
 }
 
-/// Eight workers with eight calls each, all at once, against a provider that takes 40 calls a second.
+/// Eight workers with eight calls each, all at once, against a provider that takes 20 calls a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_calls_finds_the_pace_of_the_provider() {
     const WORKERS: usize = 8;
     const TASKS: usize = 8;
-    const CALLS: usize = 6;
+    const CALLS: usize = 3;
     let scene = Arc::new(Scene::new().await);
-    scene.peer.set_bucket(40.0, 10.0);
+    scene.peer.set_bucket(20.0, 4.0);
     scene.peer.set_latency(Duration::from_millis(20));
     let mut tasks = JoinSet::new();
     for worker in 0..WORKERS {
@@ -452,20 +472,6 @@ async fn a_storm_of_calls_finds_the_pace_of_the_provider() {
             });
         }
     }
-    let watch = scene.clone();
-    tasks.spawn(async move {
-        for _ in 0..20 {
-            let mut redis = watch.world.redis.clone();
-            let state: Vec<String> = redis::cmd("HGETALL")
-                .arg(format!("{{{}:llm:peer}}:state", watch.world.prefix))
-                .query_async(&mut redis)
-                .await
-                .unwrap();
-            let now: (i64, i64) = redis::cmd("TIME").query_async(&mut redis).await.unwrap();
-            eprintln!("{} {:?} done {} refused {}", now.0, state, watch.peer.completed(), watch.peer.refused());
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    });
     tasks.join_all().await;
     let (calls, refused) = (scene.peer.calls(), scene.peer.refused());
     assert_eq!(scene.peer.completed(), WORKERS * TASKS * CALLS);
@@ -479,8 +485,7 @@ async fn a_storm_of_calls_finds_the_pace_of_the_provider() {
     assert!((1..WORKERS * TASKS).contains(&refused), "{refused} times 429");
     // what the bucket would have given in the time that was needed, against what was taken
     let taken = calls.iter().filter_map(|call| call.completed).max().unwrap().duration_since(calls[0].arrived);
-    let share = scene.peer.completed() as f64 / (10.0 + 40.0 * taken.as_secs_f64());
-    eprintln!("storm: {refused} refused, share {share:.2}, {taken:?}, calls {}", calls.len());
+    let share = scene.peer.completed() as f64 / (4.0 + 20.0 * taken.as_secs_f64());
     assert!(share > 0.2, "{share:.2} of what the provider gives, {refused} times 429");
 }
 

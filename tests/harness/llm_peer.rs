@@ -1,7 +1,7 @@
 //! A provider of language models on loopback, which does what a test tells it to, and remembers what it was asked.
 //!
 //! It speaks HTTP by hand, since half of its job is to speak it badly. It answers in the dialects of OpenAI
-//! (`POST /v1/chat/completions`) and Anthropic (`POST /v1/messages`), whole or in pieces. Unless told otherwise it answers
+//! (`POST /v1/chat/completions`), Anthropic (`POST /v1/messages`) and Ollama (`POST /v1/api/chat`), whole or in pieces. Unless told otherwise it answers
 //! a prompt with [`LlmPeer::answer`], one word a piece, and counts words as tokens.
 
 mod speech;
@@ -106,7 +106,7 @@ impl LlmPeer {
         Self { address, state, gate, serving }
     }
 
-    /// The base URL of its OpenAI dialect and of its Anthropic one.
+    /// The base URL of all its dialects.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1/", self.address)
     }

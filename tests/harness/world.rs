@@ -162,8 +162,8 @@ impl World {
     /// Writes an llm.toml whose models this peer answers, and returns the setting that names it (`ATELIER_LLM_FILE`).
     ///
     /// `peer-model` sees images and costs 0.001 US dollars a token (1,000 for a million), both ways; the documented ids
-    /// (`minimax`, `gpt-4`, ...) are other names for it. `peer-claude` is the same in Anthropic's dialect, `peer-free`
-    /// costs nothing, `peer-blind` sees no images. The provider of `peer-away` is not there, and so is that of
+    /// (`minimax`, `gpt-4`, ...) are other names for it. `peer-claude` and `peer-llama` are the same in the dialects of
+    /// Anthropic and Ollama, `peer-free` costs nothing, `peer-blind` sees no images. The provider of `peer-away` is not there, and so is that of
     /// `peer-fallback`, which falls back on `peer-model`.
     pub fn llm_file(&self, peer: &LlmPeer) -> String {
         self.llm_file_with(peer, &[])

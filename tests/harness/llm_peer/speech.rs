@@ -23,6 +23,7 @@ pub(super) struct Speech {
 enum Dialect {
     OpenAi,
     Anthropic,
+    Ollama,
 }
 
 /// The answer itself.
@@ -50,6 +51,7 @@ impl Speech {
         let dialect = match path {
             "/v1/chat/completions" => Dialect::OpenAi,
             "/v1/messages" => Dialect::Anthropic,
+            "/v1/api/chat" => Dialect::Ollama,
             _ => return Self::error(404, ""),
         };
         let streamed = body["stream"].as_bool().unwrap_or(false);
@@ -145,15 +147,16 @@ impl Said {
     fn to(body: &Value) -> Self {
         let prompt = prompt(body);
         let mut text = LlmPeer::answer(&last(body));
-        for stop in ["stop", "stop_sequences"] {
-            for stop in body[stop].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for stop in ["/stop", "/stop_sequences", "/options/stop"] {
+            for stop in body.pointer(stop).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
                 if let Some(place) = text.find(stop) {
                     text.truncate(place);
                 }
             }
         }
         let mut words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
-        let most = ["max_tokens", "max_completion_tokens"].into_iter().find_map(|name| body[name].as_u64());
+        let most = ["/max_tokens", "/max_completion_tokens", "/options/num_predict"];
+        let most = most.into_iter().find_map(|path| body.pointer(path)?.as_u64());
         let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
         let length = words.len() > most;
         words.truncate(most);
@@ -192,6 +195,7 @@ impl Dialect {
                 }
                 body
             }
+            Self::Ollama => ollama(&said.text(), Some(said), usage),
         }
     }
 
@@ -241,6 +245,10 @@ impl Dialect {
                 events.push(event("message_stop", json!({})));
                 events
             }
+            Self::Ollama => {
+                let lines = said.words.iter().map(|word| ollama(word, None, usage));
+                lines.chain([ollama("", Some(said), usage)]).map(|line| format!("{line}\n")).collect()
+            }
         }
     }
 
@@ -249,6 +257,7 @@ impl Dialect {
         match self {
             Self::OpenAi => format!("data: {error}\n\n"),
             Self::Anthropic => format!("event: error\ndata: {error}\n\n"),
+            Self::Ollama => "{\"error\":\"told to fail\"}\n".to_owned(),
         }
     }
 }
@@ -259,6 +268,20 @@ fn openai_usage(said: &Said) -> Value {
         "completion_tokens": said.completion_tokens,
         "total_tokens": said.prompt_tokens + said.completion_tokens,
     })
+}
+
+/// A line of Ollama's; the last one says how it `ended`.
+fn ollama(text: &str, ended: Option<&Said>, usage: bool) -> Value {
+    let message = json!({ "role": "assistant", "content": text });
+    let mut line = json!({ "model": "peer", "message": message, "done": ended.is_some() });
+    if let Some(said) = ended {
+        line["done_reason"] = if said.length { "length" } else { "stop" }.into();
+        if usage {
+            line["prompt_eval_count"] = said.prompt_tokens.into();
+            line["eval_count"] = said.completion_tokens.into();
+        }
+    }
+    line
 }
 
 /// All that was said in a request, a line a message.

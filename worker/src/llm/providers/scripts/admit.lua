@@ -7,6 +7,7 @@ local id, concurrency, lease, minute = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV
 
 local pace = s.pace
 if minute > 0 and (pace == 0 or pace > minute / 60) then pace = minute / 60 end
+local learned = pace > 0 and pace == s.pace
 local limit = math.max(1, math.min(concurrency, math.floor(s.window)))
 
 redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', now)
@@ -29,8 +30,15 @@ elseif pace > 0 and s.next > now + SLACK then
 end
 
 if why then
-  local apart = math.max((s.lag > 0 and s.lag or 500) / limit, pace > 0 and 1000 / pace or 0)
+  -- window and pace are guesses that grow (see report.lua): those who are told to come late find them grown
+  local ahead, lag = math.max(0, s.turn - math.max(now, at)), s.lag > 0 and s.lag or 200
+  if s.cuts == 0 then limit = math.min(concurrency, limit * 2 ^ math.min(10, ahead / lag)) end
+  if learned then
+    pace = pace * math.exp(math.min(2, (s.cuts <= 1 and 0.5 or 0.05) * ahead / 1000))
+  end
+  local apart = math.max(lag / limit, pace > 0 and 1000 / pace or 0)
   s.turn = math.max(s.turn, at) + apart
+  if why == 'pace' and learned then s.pressed = now end
   -- a queue longer than this starts again at its head; the crowd is thin by then
   if s.turn > at + LONGEST_TURN then s.turn = at + apart end
   save()

@@ -10,6 +10,7 @@
 --        cut       when the pace was cut last
 --        cuts      how often, since it was forgotten
 --        grown     when the pace grew last
+--        pressed   when a call had to wait for the pace last
 --        next      when the next call is due at this pace
 --        window    calls at once, at most; grows from START with every answer
 --        lag       ms an answer takes, smoothed
@@ -20,13 +21,15 @@
 --        probe     id of the call that is the probe, as long as it is in `calls`
 -- Times are ms since the epoch.
 local STATE, CALLS = KEYS[1], KEYS[2]
-local START, SLACK, LONGEST_TURN, MEMORY = 8, 250, 60000, 900000
+-- START: the first window. SLACK: ms that a call may be late without losing its place in the pace. LONGEST_TURN: ms.
+-- MEMORY: ms that an idle provider is remembered.
+local START, SLACK, LONGEST_TURN, MEMORY = 16, 100, 30000, 900000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local NAMES = { 'rest', 'turn', 'pace', 'peak', 'cut', 'cuts', 'grown', 'next', 'window', 'lag', 'since', 'count',
-  'rate', 'failures', 'opens', 'open' }
+local NAMES = { 'rest', 'turn', 'pace', 'peak', 'cut', 'cuts', 'grown', 'pressed', 'next', 'window', 'lag', 'since',
+  'count', 'rate', 'failures', 'opens', 'open' }
 local s = {}
 for n, value in ipairs(redis.call('HMGET', STATE, unpack(NAMES))) do s[NAMES[n]] = tonumber(value or 0) end
 if s.window == 0 then s.window = START end

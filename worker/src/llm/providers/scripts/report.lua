@@ -1,10 +1,11 @@
 -- report: what became of a call. ARGV: id, outcome, ms of rest asked for or -1, when it was admitted, ms it took,
 -- calls at once, failures that open the circuit, ms of the first pause, ms of the longest pause.
 --
--- After a 429 there is rest as long as the provider says; then calls go on at seven tenths of the pace at which it
--- answered, and the pace grows: quickly back to where it was, slowly beyond. Calls that were admitted before a cut and
--- come back with 429 after it belong to the same burst and do not cut again. Before the first 429 there is no pace, only
--- the window, which begins small, so that a crowd meets a provider's limit with few calls.
+-- After a 429 there is rest as long as the provider says; then calls go on at seven tenths of the pace that was too
+-- fast, and the pace grows as long as it holds calls up: quickly back to where it was, slowly beyond. Calls that were
+-- admitted before a cut and come back with 429 after it belong to the same burst and do not cut again. Before the first
+-- 429 there is no pace, only the window, which begins small, so that a crowd meets a provider's limit with few calls; the
+-- first pace is a guess, and doubles until the second 429.
 local id, outcome, rest, admitted, taken = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local concurrency, threshold, pause, longest =
   tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -34,16 +35,12 @@ if outcome == 'ok' then
     if s.rate == 0 then s.rate = rate else s.rate = s.rate * 0.5 + rate * 0.5 end
     s.since, s.count = now, 0
   end
-  -- only a pace that is used may grow
-  if s.pace > 0 and s.pace <= 2 * measured() + 1 then
+  -- only a pace that holds calls up may grow
+  if s.pace > 0 and now - s.pressed < 2000 then
     local elapsed = math.min(1000, math.max(0, now - s.grown)) / 1000
-    if s.pace < s.peak then
-      s.pace = s.pace + (s.peak - s.pace) * 0.5 * elapsed
-    elseif s.cuts <= 1 then
-      s.pace = s.pace * (1 + 0.5 * elapsed)
-    else
-      s.pace = s.pace * (1 + 0.1 * elapsed)
-    end
+    -- how fast it answered before its first 429 says little
+    local faster = s.pace * (s.cuts <= 1 and 1 or 0.1)
+    s.pace = math.min(10000, s.pace + math.max(faster, (s.peak - s.pace) * 0.5) * elapsed)
   end
   s.grown = now
 elseif outcome == 'answered' then
@@ -53,9 +50,16 @@ elseif outcome == 'limited' then
   if rest < 0 then rest = 1000 end
   if admitted > s.cut then
     local rate = measured()
-    local peak = math.max(rate, 0.1)
-    if s.pace > 0 then peak = math.min(s.pace, math.max(rate, s.pace * 0.5)) end
-    s.peak, s.pace = peak, math.max(0.05, peak * 0.7)
+    if s.cuts == 0 then
+      -- nothing is known yet: a window took less than a second
+      s.peak = math.max(rate, s.window / 2)
+    elseif s.cuts == 1 then
+      -- the pace was doubling
+      s.peak = math.min(s.pace, math.max(rate, s.pace * 0.5))
+    else
+      s.peak = s.pace
+    end
+    s.pace = math.max(0.05, s.peak * 0.7)
     -- the pace does the work; the window must not be narrower than it needs
     s.window = math.max(1, math.floor(s.window / 2), math.ceil(s.pace * s.lag / 1000))
     s.window = math.min(s.window, math.max(1, concurrency))
