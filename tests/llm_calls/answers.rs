@@ -3,13 +3,17 @@
 use super::fixture::{
     TOKEN_NANOS, answer_text, calls, chat, generation, month, spent, submit, submit_chat, usage, used, worker,
 };
-use diesel::QueryableByName;
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::{
+    QueryableByName,
+    sql_types::{Text, Uuid as SqlUuid},
+};
 use diesel_async::RunQueryDsl;
 use harness::{Fault, LlmPeer, World, assert_whole};
 use serde_json::{Value, json};
-use shared::kind::{ChatCompletion, ChatMessage, Endpoint, Payload, Speaker, TextGeneration};
-use shared::models::{CallStatus, JobStatus};
+use shared::{
+    kind::{ChatCompletion, ChatMessage, Endpoint, Payload, Speaker, TextGeneration},
+    models::{CallStatus, JobStatus},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answered_chat_is_recorded_paid_for_and_kept_as_history() {

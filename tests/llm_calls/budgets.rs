@@ -4,8 +4,10 @@ use super::fixture::{
     DOLLAR, TOKEN_NANOS, calls, chat, month, new_job, set_budget, spent, submit_chat, usage, used, worker,
 };
 use harness::{Fault, LlmPeer, World, eventually};
-use shared::kind::Payload;
-use shared::models::{Budget, CallStatus, Cancelled, JobStatus, LlmCall, NewJob};
+use shared::{
+    kind::Payload,
+    models::{Budget, CallStatus, Cancelled, JobStatus, LlmCall, NewJob},
+};
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]

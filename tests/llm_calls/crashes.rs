@@ -5,8 +5,10 @@ use super::fixture::{
 };
 use diesel_async::SimpleAsyncConnection;
 use harness::{Fault, LlmPeer, World, eventually};
-use shared::kind::{Payload, TextGeneration};
-use shared::models::{CallStatus, JobStatus};
+use shared::{
+    kind::Payload,
+    models::{CallStatus, JobStatus},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_came_before_its_worker_died_is_not_asked_for_again() {

@@ -1,13 +1,16 @@
 //! What the tests of calls have in common.
 
 use chrono::{Datelike, Utc};
-use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
+use diesel::{
+    QueryableByName,
+    sql_types::{BigInt, Text, Uuid as SqlUuid},
+};
 use diesel_async::RunQueryDsl;
 use harness::{LlmPeer, Running, Tenant, World};
-use shared::events::Tokens;
-use shared::kind::{ChatCompletion, ChatMessage, Endpoint, Payload, Speaker, TextGeneration};
-use shared::models::{Budget, Job, LlmCall, NewJob};
+use shared::{
+    kind::{ChatCompletion, ChatMessage, Endpoint, Payload, Speaker, TextGeneration},
+    models::{Budget, Job, LlmCall, NewJob},
+};
 use uuid::Uuid;
 
 /// 10^-9 US dollars for one token of `peer-model`.

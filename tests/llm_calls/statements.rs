@@ -2,14 +2,18 @@
 
 use super::fixture::{TOKEN_NANOS, calls, chat, month, new_job, set_budget, spent, usage, used};
 use chrono::NaiveDate;
-use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
+use diesel::{
+    QueryableByName,
+    sql_types::{BigInt, Text, Uuid as SqlUuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join_all;
 use harness::{Tenant, World, eventually};
 use serde_json::json;
-use shared::kind::{ChatCompletion, Endpoint, Payload};
-use shared::models::{Budget, CallStatus, Cancelled, Closing, Ending, Finish, Job, LlmCall, Outgoing, Reserved};
+use shared::{
+    kind::{Endpoint, Payload},
+    models::{Budget, CallStatus, Closing, Ending, Finish, Job, LlmCall, Outgoing, Reserved},
+};
 
 /// A job that nobody but the test works on, claimed.
 async fn claimed(world: &World, tenant: &Tenant) -> Job {

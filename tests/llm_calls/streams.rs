@@ -3,9 +3,11 @@
 use super::fixture::{answer_text, chat, new_job, worker};
 use futures_util::StreamExt;
 use harness::{Fault, LlmPeer, Tenant, World};
-use shared::events::{self, Tokens};
-use shared::kind::{ChatCompletion, Payload};
-use shared::models::{Job, JobStatus};
+use shared::{
+    events::{self, Tokens},
+    kind::{ChatCompletion, Payload},
+    models::{Job, JobStatus},
+};
 use std::time::Duration;
 
 /// Hears the tokens of a job until it has ended and nothing more can come.
