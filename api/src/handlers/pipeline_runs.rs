@@ -278,10 +278,13 @@ async fn finish(state: &State, job: &Job) -> Result<HttpResponse, ApiError> {
 
 fn failure(execution: &Execution, job: &Job) -> ApiError {
     let reason = job.error_message.as_deref().unwrap_or("it did not say why");
-    let what = match failure_code(job.error_code.as_deref()) {
-        code @ Code::AiService => ApiError::new(code, format!("A language model failed: {reason}")),
-        code => ApiError::new(code, format!("The execution {} failed: {reason}", job.id)),
+    let code = failure_code(job.error_code.as_deref());
+    let message = if code == Code::AiService {
+        format!("A language model failed: {reason}")
+    } else {
+        format!("The execution {} failed: {reason}", job.id)
     };
+    let what = ApiError::new(code, message);
     match &execution.error_node_id {
         Some(node) => what.with_field(node, reason),
         None => what,
