@@ -11,7 +11,7 @@ use crate::{
     error::{ApiError, Code, Detail},
     extract::{Valid, object},
     state::State,
-    views::{Time, duration_ms, execution_status, failure_code, results},
+    views::{Time, duration_ms, execution_status, failed_node, failure_code, results},
 };
 use actix_web::{HttpResponse, post, web};
 use diesel_async::AsyncConnection;
@@ -285,8 +285,8 @@ fn failure(execution: &Execution, job: &Job) -> ApiError {
         format!("The execution {} failed: {reason}", job.id)
     };
     let what = ApiError::new(code, message);
-    match &execution.error_node_id {
-        Some(node) => what.with_field(node, reason),
+    match failed_node(execution, job) {
+        Some(node) => what.with_field(&node, reason),
         None => what,
     }
 }

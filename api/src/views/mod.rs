@@ -15,7 +15,7 @@ mod word_lists;
 
 pub(crate) use account::{AuthUser, Message, TokenSet, UserView, username_rule};
 pub(crate) use analysis::AnalysisView;
-pub(crate) use execution::{ExecutionSummary, ExecutionView, duration_ms, failure_code, results};
+pub(crate) use execution::{ExecutionSummary, ExecutionView, duration_ms, failed_node, failure_code, results};
 pub(crate) use execution_event::{About, PublicEvent};
 pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
