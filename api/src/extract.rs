@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_zero_character_is_found_wherever_it_is() {
         let body = json!({"name": "a\0bc", "product": Uuid::nil(), "items": [{"id": "\0", "rank": 0}]});
-        assert_eq!(fields(&body), ["items[0].id", "name"]);
+        assert_eq!(fields(&body), ["name", "items[0].id"]);
         let harmless = br#"{"name": "say \\u0000", "product": "00000000-0000-0000-0000-000000000000"}"#;
         assert_eq!(check::<Body>(harmless, &()).unwrap().name, "say \\u0000");
     }

@@ -11,7 +11,7 @@ use crate::{
     error::{ApiError, Code, Detail},
     extract::{Valid, object},
     state::State,
-    views::{Time, duration_ms, execution_status, failure_code, results},
+    views::{Time, duration_ms, execution_status, failed_node, failure_code, results},
 };
 use actix_web::{HttpResponse, post, web};
 use diesel_async::AsyncConnection;
@@ -278,12 +278,15 @@ async fn finish(state: &State, job: &Job) -> Result<HttpResponse, ApiError> {
 
 fn failure(execution: &Execution, job: &Job) -> ApiError {
     let reason = job.error_message.as_deref().unwrap_or("it did not say why");
-    let what = match failure_code(job.error_code.as_deref()) {
-        code @ Code::AiService => ApiError::new(code, format!("A language model failed: {reason}")),
-        code => ApiError::new(code, format!("The execution {} failed: {reason}", job.id)),
+    let code = failure_code(job.error_code.as_deref());
+    let message = if code == Code::AiService {
+        format!("A language model failed: {reason}")
+    } else {
+        format!("The execution {} failed: {reason}", job.id)
     };
-    match &execution.error_node_id {
-        Some(node) => what.with_field(node, reason),
+    let what = ApiError::new(code, message);
+    match failed_node(execution, job) {
+        Some(node) => what.with_field(&node, reason),
         None => what,
     }
 }

@@ -33,6 +33,12 @@ pub(crate) fn failure_code(stored: Option<&str>) -> Code {
     }
 }
 
+/// The node that failed a run: noted with its step, or, if the run could not even begin, in the result of the job.
+pub(crate) fn failed_node(execution: &Execution, job: &Job) -> Option<String> {
+    let told = || job.result.as_ref()?.get("node_id")?.as_str().map(ToOwned::to_owned);
+    execution.error_node_id.clone().or_else(told)
+}
+
 /// An execution in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ExecutionSummary {
@@ -149,8 +155,8 @@ impl ExecutionView {
         let logs = logs(&execution, steps, events);
         let error = (job.status == JobStatus::Failed).then(|| ExecutionError {
             code: failure_code(job.error_code.as_deref()),
-            message: job.error_message.unwrap_or_default(),
-            node_id: execution.error_node_id,
+            message: job.error_message.clone().unwrap_or_default(),
+            node_id: failed_node(&execution, &job),
         });
         let metrics = Metrics {
             duration,

@@ -20,7 +20,7 @@ pub(crate) use analysis::AnalysisView;
 pub(crate) use completion::{
     Answer, ChatChoice, ChatChunk, ChunkChoice, Delta, ModelResult, TextChoice, TokenUsage, speaker,
 };
-pub(crate) use execution::{ExecutionSummary, ExecutionView, duration_ms, failure_code, results};
+pub(crate) use execution::{ExecutionSummary, ExecutionView, duration_ms, failed_node, failure_code, results};
 pub(crate) use execution_event::{About, PublicEvent};
 pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
