@@ -15,6 +15,7 @@ mod docs;
 mod foreign_ids;
 mod lists;
 mod live;
+mod llm_calls;
 mod operations;
 mod postgres_outages;
 mod processing_socket;

@@ -144,9 +144,8 @@ impl Llm {
         let served = self.primary(call.request)?;
         let mut relay = Relay::new(&call.request.stop, call.tokens.clone());
         let asking = Asking { llm: self, reporter, call: &call, hash: &hash };
-        let fallbacks = served.model.fallback.iter().filter_map(|id| self.fallback(served, id, call.request));
         let (mut failed, mut last) = (Vec::new(), None);
-        let mut models = std::iter::once(served).chain(fallbacks).peekable();
+        let mut models = self.models(served, call.request).into_iter().peekable();
         while let Some(next) = models.next() {
             let failure = match asking.ask(next, &mut relay, &failed).await {
                 Ok(answer) => return Ok(answer),
@@ -192,6 +191,12 @@ impl Llm {
             return Err(CallFailure::for_good(ErrorKind::BadRequest.code(), message));
         }
         Ok(served)
+    }
+
+    /// The model that is asked for, and those that are asked in its place, in order.
+    fn models<'a>(&'a self, served: Served<'a>, request: &Request) -> Vec<Served<'a>> {
+        let fallbacks = served.model.fallback.iter().filter_map(|id| self.fallback(served, id, request));
+        std::iter::once(served).chain(fallbacks).collect()
     }
 
     /// Who answers for a model that is asked in place of another. The local model stands in for one that was not
