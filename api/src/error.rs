@@ -280,7 +280,8 @@ mod tests {
     #[test]
     fn a_body_has_all_five_keys_even_if_there_is_nothing_to_list() {
         let body = body(&ApiError::not_found("Product"));
-        let keys: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut keys: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
         assert_eq!(keys, ["code", "details", "message", "request_id", "timestamp"]);
         assert_eq!(body["code"], "RESOURCE_NOT_FOUND");
         assert_eq!(body["request_id"], "request-1");
