@@ -118,7 +118,6 @@ async fn every_field_of_a_question_is_checked_and_all_are_named_at_once() {
         ("messages[0].content", json!([{ "role": "user", "content": 5 }])),
         ("model", json!("gpt-99")),
         ("model", json!(5)),
-        // known, but Anthropic has no key and a provider of its own
         ("max_tokens", json!(0)),
         ("max_tokens", json!(-1)),
         ("max_tokens", json!(1.5)),
