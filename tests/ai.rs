@@ -3,50 +3,12 @@
 
 use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::RunQueryDsl;
-use futures_util::{Stream, StreamExt};
-use harness::{Answer, Api, Client, Member, World};
+use harness::{Answer, Api, Events, Member, World};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::kind::{Endpoint, Payload};
-use std::pin::Pin;
 use tokio::join;
 use uuid::Uuid;
-
-/// The events of a response that is one stream of them.
-struct Events {
-    bytes: Pin<Box<dyn Stream<Item = reqwest::Result<reqwest::Bytes>>>>,
-    unread: String,
-}
-
-impl Events {
-    async fn open(client: &Client, body: Value) -> Self {
-        let response = client.request(Method::POST, "/api/v1/ai/chat").json(&body).send().await.unwrap();
-        assert_eq!(response.status().as_u16(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert!(response.headers().get("content-encoding").is_none());
-        Self { bytes: Box::pin(response.bytes_stream()), unread: String::new() }
-    }
-
-    /// The data of the next event; none at the end of the response.
-    async fn next(&mut self) -> Option<String> {
-        loop {
-            if let Some((event, rest)) = self.unread.split_once("\n\n") {
-                let event = event.to_owned();
-                self.unread = rest.to_owned();
-                if let Some(data) = event.strip_prefix("data: ") {
-                    return Some(data.to_owned());
-                }
-                continue;
-            }
-            let bytes = self.bytes.next().await?.ok()?;
-            self.unread.push_str(std::str::from_utf8(&bytes).unwrap());
-        }
-    }
-
-    async fn chunk(&mut self) -> Value {
-        serde_json::from_str(&self.next().await.unwrap()).unwrap()
-    }
-}
 
 /// An API where the local model answers for all others.
 async fn api(world: &World) -> Api {

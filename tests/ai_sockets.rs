@@ -3,53 +3,13 @@
 
 use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::RunQueryDsl;
-use futures_util::{SinkExt, StreamExt};
-use harness::{Api, Client, Member, World};
+use futures_util::SinkExt;
+use harness::{Api, Member, Socket, World};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::kind::{Endpoint, Payload};
-use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream,
-    tungstenite::{Message, client::IntoClientRequest},
-};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use uuid::Uuid;
-
-/// One open socket.
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Socket {
-    /// Opens a path, which has its token with it, or none.
-    async fn open(client: &Client, path: &str) -> Self {
-        let url = format!("ws://{}{path}", client.address());
-        Self(tokio_tungstenite::connect_async(url).await.unwrap().0)
-    }
-
-    /// Opens a path with the client's token.
-    async fn enter(client: &Client, path: &str) -> Self {
-        Self::open(client, &format!("{path}?token={}", client.token())).await
-    }
-
-    async fn send(&mut self, frame: Value) {
-        self.0.send(Message::text(frame.to_string())).await.unwrap();
-    }
-
-    /// The next frame, or the close code.
-    async fn next(&mut self) -> Result<Value, u16> {
-        loop {
-            match self.0.next().await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
-                Some(Ok(Message::Close(frame))) => return Err(frame.map_or(0, |frame| frame.code.into())),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => {}
-                Some(Err(_)) | None => return Err(0),
-            }
-        }
-    }
-
-    async fn frame(&mut self) -> Value {
-        self.next().await.unwrap()
-    }
-}
 
 async fn api(world: &World) -> Api {
     world.api_with(&[("ATELIER_LOCAL_LLM_URL", "http://127.0.0.1:9/v1")]).await

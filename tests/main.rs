@@ -1,6 +1,7 @@
 //! Integration tests over real servers and real processes: a file an area.
 
 mod ai;
+mod ai_answers;
 mod ai_sockets;
 mod analysis;
 mod arrows;
@@ -11,17 +12,22 @@ mod contract;
 mod crashes;
 mod deployment;
 mod docs;
+mod executions;
 mod foreign_ids;
 mod lists;
 mod live;
+mod llm_calls;
+mod llm_providers;
 mod local_model;
 mod operations;
+mod pipelines;
 mod postgres_outages;
 mod processing_socket;
 mod products;
 mod queue;
 mod redis_outages;
 mod scheduler;
+mod schedules;
 mod schema;
 mod throughput;
 mod uploads;

@@ -73,9 +73,11 @@ impl Question<'_> {
             Payload::TextGeneration(wanted) => {
                 (0..wanted.n).map(|index| json!({ "text": text, "index": index, "finish_reason": "stop" })).collect()
             }
-            _ => vec![json!({
-                "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop",
-            })],
+            Payload::ChatCompletion(_) | Payload::PipelineRun(_) | Payload::ImageAnalysis(_) | Payload::Probe(_) => {
+                vec![json!({
+                    "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop",
+                })]
+            }
         };
         self.end(Ending::Completed(json!({
             "choices": choices,
@@ -101,7 +103,7 @@ impl Question<'_> {
         let _: () = announcement(&self.world.prefix, &events).query_async(&mut self.world.redis.clone()).await.unwrap();
     }
 
-    /// Waits until the job is asked to stop.
+    /// Waits until the job is asked to stop, and stops it.
     pub async fn asked_to_stop(&self) {
         eventually("the job to be asked to stop", async || {
             // whoever has gone is noticed when something is sent
@@ -109,5 +111,6 @@ impl Question<'_> {
             self.world.job(self.job.id).await.cancel_requested.then_some(())
         })
         .await;
+        self.end(Ending::Cancelled).await;
     }
 }

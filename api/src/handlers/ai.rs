@@ -1,7 +1,7 @@
 //! Models asked directly: a conversation or a prompt in, an answer out. Nothing is remembered between requests.
 
 use super::{
-    model_choice::{Models, TEMPERATURE, TOP_P, chats, generates, share, within},
+    model_choice::{DEFAULT_MODEL, Models, TEMPERATURE, TOP_P, serves, share, within},
     model_job::{ModelJob, result},
     token_stream,
 };
@@ -22,9 +22,6 @@ use shared::{
 };
 use utoipa::ToSchema;
 
-/// The model where none is named.
-const DEFAULT_MODEL: &str = "minimax";
-
 /// A conversation.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[garde(context(Models))]
@@ -34,7 +31,7 @@ pub(crate) struct AskChat {
     #[schema(min_items = 1, max_items = 200)]
     messages: Vec<Message>,
     /// One of `/ai/models`.
-    #[garde(inner(custom(chats)))]
+    #[garde(custom(serves(Capability::Chat)))]
     #[schema(default = "minimax")]
     model: Option<String>,
     /// Most tokens of the answer, up to what the model can.
@@ -75,7 +72,7 @@ pub(crate) struct AskGenerate {
     #[schema(min_length = 1)]
     prompt: String,
     /// One of `/ai/models`.
-    #[garde(inner(custom(generates)))]
+    #[garde(custom(serves(Capability::Generate)))]
     #[schema(default = "minimax")]
     model: Option<String>,
     /// Most tokens of each version, up to what the model can.

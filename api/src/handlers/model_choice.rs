@@ -4,6 +4,9 @@ use crate::config::Config;
 use shared::llm::{Capability, Catalogue, Served};
 use std::sync::Arc;
 
+/// The model that answers directly asked questions where none is named.
+pub(super) const DEFAULT_MODEL: &str = "minimax";
+
 /// Most tokens of an answer where nothing is said.
 pub(super) const MAX_TOKENS: u32 = 1000;
 
@@ -52,9 +55,12 @@ pub(super) fn chats(model: &str, models: &Models) -> garde::Result {
     models.choose(model, Capability::Chat).map(|_| ()).map_err(garde::Error::new)
 }
 
-/// The rule for a model that is to go on from a prompt.
-pub(super) fn generates(model: &str, models: &Models) -> garde::Result {
-    models.choose(model, Capability::Generate).map(|_| ()).map_err(garde::Error::new)
+/// The rule for a model, or the default one, that is to do something.
+pub(super) fn serves(purpose: Capability) -> impl FnOnce(&Option<String>, &Models) -> garde::Result {
+    move |model, models| {
+        let model = model.as_deref().unwrap_or(DEFAULT_MODEL);
+        models.choose(model, purpose).map(|_| ()).map_err(garde::Error::new)
+    }
 }
 
 /// The rule for `max_tokens`: as many as the model can give. About an unknown model it says nothing.

@@ -15,10 +15,6 @@ use shared::{
 };
 use utoipa::ToSchema;
 
-/// Most nodes and connections of a pipeline.
-const MAX_NODES: usize = 200;
-const MAX_CONNECTIONS: usize = 1000;
-
 /// A pipeline to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct CreatePipeline {
@@ -64,11 +60,8 @@ impl Validate for CreatePipeline {
 
     fn validate_into(&self, (): &(), parent: &mut dyn FnMut() -> Path, report: &mut Report) {
         let mut problems = rules(Some(&self.name), self.description.as_deref(), self.metadata.as_ref());
-        problems.extend(size_rules(self.nodes.as_deref(), self.connections.as_deref()));
-        if problems.iter().all(|problem| problem.field != "nodes" && problem.field != "connections") {
-            let nodes = self.nodes.as_deref().unwrap_or_default();
-            problems.extend(graph_rules(nodes, self.connections.as_deref().unwrap_or_default()));
-        }
+        let nodes = self.nodes.as_deref().unwrap_or_default();
+        problems.extend(graph_rules(nodes, self.connections.as_deref().unwrap_or_default()));
         append(problems, parent, report);
     }
 }
@@ -78,11 +71,8 @@ impl Validate for UpdatePipeline {
 
     fn validate_into(&self, (): &(), parent: &mut dyn FnMut() -> Path, report: &mut Report) {
         let mut problems = rules(self.name.as_deref(), self.description.as_deref(), self.metadata.as_ref());
-        problems.extend(size_rules(self.nodes.as_deref(), self.connections.as_deref()));
         // with one of the two the other is needed, which is in the table
-        if let (Some(nodes), Some(connections)) = (&self.nodes, &self.connections)
-            && problems.iter().all(|problem| problem.field != "nodes" && problem.field != "connections")
-        {
+        if let (Some(nodes), Some(connections)) = (&self.nodes, &self.connections) {
             problems.extend(graph_rules(nodes, connections));
         }
         append(problems, parent, report);
@@ -123,15 +113,6 @@ fn rules(name: Option<&str>, description: Option<&str>, metadata: Option<&Map<St
         problems.push(problem("metadata.category", "must be a text or null"));
     }
     problems
-}
-
-fn size_rules(nodes: Option<&[Value]>, connections: Option<&[Value]>) -> Vec<Problem> {
-    let too_many = |field: &str, list: Option<&[Value]>, most: usize| {
-        let message = format!("must have at most {most} elements");
-        list.is_some_and(|list| list.len() > most).then(|| problem(field, message))
-    };
-    let nodes = too_many("nodes", nodes, MAX_NODES);
-    nodes.into_iter().chain(too_many("connections", connections, MAX_CONNECTIONS)).collect()
 }
 
 fn graph_rules(nodes: &[Value], connections: &[Value]) -> Vec<Problem> {

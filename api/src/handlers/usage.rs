@@ -112,7 +112,8 @@ fn read_range(params: &ListParams, user_id: Uuid, now: DateTime<Utc>) -> Result<
     let since = list::time(params, "start_date", false, &mut problems);
     let before = list::time(params, "end_date", true, &mut problems).unwrap_or(now);
     let since = since.or_else(|| before.checked_sub_days(LOOK_BACK)).unwrap_or(before);
-    if since > before && problems.is_empty() {
+    // the end is exclusive by now
+    if since >= before && problems.is_empty() {
         problems.push(Detail::new("start_date", "must not be after end_date"));
     }
     if !problems.is_empty() {

@@ -59,7 +59,9 @@ impl Speech {
             Some(Fault::StatusWith(status, name, value)) => Self::error(*status, &format!("{name}: {value}\r\n")),
             Some(Fault::Html) => Self::whole(200, "text/html", "", "<html><body>Welcome!</body></html>").bad(),
             Some(Fault::Empty) => Self::whole(200, "text/plain", "", "").bad(),
-            Some(Fault::BrokenJson) if streamed => Self::stream(vec!["data: {broken\n\n".to_owned()], pace).bad(),
+            Some(Fault::BrokenJson) if streamed => {
+                Self::stream(vec!["event: content_block_delta\ndata: {broken\n\n".to_owned()], pace).bad()
+            }
             Some(Fault::BrokenJson) => Self::whole(200, "application/json", "", "{broken").bad(),
             Some(Fault::Disconnect | Fault::Hang) => {
                 Self { pieces: Vec::new(), pace, status: None, good: false, keep: false }

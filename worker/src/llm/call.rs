@@ -26,6 +26,9 @@ const FIRST_WAIT_MS: u64 = 200;
 /// How long a job waits, at least and at most, for what calls under way hold of a budget.
 const BUDGET_WAIT_MS: std::ops::RangeInclusive<u64> = 600..=1_400;
 
+/// A rest of a provider that is waited for even where the catalogue names other models to ask.
+const SHORT_REST: Duration = Duration::from_secs(5);
+
 /// The wait where a provider wants a rest and does not say how long.
 const REST: Duration = Duration::from_secs(2);
 
@@ -75,6 +78,8 @@ pub(crate) enum CallFailure {
 enum Try {
     /// The model or its provider failed; another try or another model may not.
     Again(LlmError),
+    /// The provider wants a rest.
+    Rest { after: Duration, reason: String },
     /// No other try of this attempt will do better.
     End(CallFailure),
 }
@@ -100,6 +105,14 @@ impl CallFailure {
             Self::Failed { code, message, passing: false } => {
                 Ok(Outcome::Fail { failure: Failure { code, message }, result: None })
             }
+        }
+    }
+
+    /// For people.
+    fn reason(&self) -> &str {
+        match self {
+            Self::Park { reason: text, .. } | Self::Failed { message: text, .. } => text,
+            Self::Stop(_) => "the attempt is over",
         }
     }
 
@@ -131,30 +144,36 @@ impl Llm {
         let served = self.primary(call.request)?;
         let mut relay = Relay::new(&call.request.stop, call.tokens.clone());
         let asking = Asking { llm: self, reporter, call: &call, hash: &hash };
-        let mut failed = Vec::new();
-        let mut last = match asking.ask(served, &mut relay, &failed).await {
-            Ok(answer) => return Ok(answer),
-            Err(Try::End(failure)) => return Err(failure),
-            Err(Try::Again(error)) => error,
-        };
-        failed.push(format!("{}: {last}", served.model.id));
-        for id in &served.model.fallback {
+        let (mut failed, mut last) = (Vec::new(), None);
+        let mut models = self.models(served, call.request).into_iter().peekable();
+        while let Some(next) = models.next() {
+            let failure = match asking.ask(next, &mut relay, &failed).await {
+                Ok(answer) => return Ok(answer),
+                Err(Try::End(failure)) => return Err(failure),
+                Err(Try::Rest { after, reason }) if after > SHORT_REST && models.peek().is_some() => {
+                    CallFailure::Park { after, reason }
+                }
+                Err(Try::Rest { after, reason }) => return Err(CallFailure::Park { after, reason }),
+                Err(Try::Again(error)) => CallFailure::Failed {
+                    code: error.kind.code().to_owned(),
+                    message: error.message,
+                    passing: error.kind.is_passing(),
+                },
+            };
+            failed.push(format!("{}: {}", next.model.id, failure.reason()));
+            last = Some(failure);
             // what was passed on cannot be taken back
             if relay.has_passed() {
                 break;
             }
-            let Some(next) = self.fallback(served, id, call.request) else { continue };
-            last = match asking.ask(next, &mut relay, &failed).await {
-                Ok(answer) => return Ok(answer),
-                Err(Try::End(failure)) => return Err(failure),
-                Err(Try::Again(error)) => error,
-            };
-            failed.push(format!("{}: {last}", next.model.id));
         }
-        Err(CallFailure::Failed {
-            code: last.kind.code().to_owned(),
-            message: failed.join("; "),
-            passing: last.kind.is_passing(),
+        Err(match last {
+            Some(CallFailure::Failed { code, passing, .. }) => {
+                CallFailure::Failed { code, message: failed.join("; "), passing }
+            }
+            Some(other @ (CallFailure::Park { .. } | CallFailure::Stop(_))) => other,
+            // the model that was asked for is always the first
+            None => CallFailure::for_good("llm_not_served", format!("Nobody was asked for {:?}.", served.model.id)),
         })
     }
 
@@ -172,6 +191,12 @@ impl Llm {
             return Err(CallFailure::for_good(ErrorKind::BadRequest.code(), message));
         }
         Ok(served)
+    }
+
+    /// The model that is asked for, and those that are asked in its place, in order.
+    fn models<'a>(&'a self, served: Served<'a>, request: &Request) -> Vec<Served<'a>> {
+        let fallbacks = served.model.fallback.iter().filter_map(|id| self.fallback(served, id, request));
+        std::iter::once(served).chain(fallbacks).collect()
     }
 
     /// Who answers for a model that is asked in place of another. The local model stands in for one that was not
@@ -195,39 +220,45 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Asks one model, several times if need be. `failed` are the models that were asked before.
     async fn ask(&self, served: Served<'_>, relay: &mut Relay, failed: &[String]) -> Result<Answer, Try> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let error = match self.once(served, relay, failed, tries > 1).await {
-                Err(Try::Again(error)) => error,
-                ended => return ended,
+        let mut earlier: Option<LlmError> = None;
+        for tries in 0..TRIES {
+            let error = match (self.once(served, relay, failed).await, earlier.take()) {
+                (Err(Try::Again(error)), _) => error,
+                // after an error, a rest is no longer worth waiting for
+                (Err(Try::Rest { .. }), Some(error)) => {
+                    earlier = Some(error);
+                    break;
+                }
+                (ended, _) => return ended,
             };
-            metrics::counter!("atelier_llm_errors_total", "provider" => served.provider.name.clone(), "code" => error.kind.code())
-                .increment(1);
-            tracing::warn!(model = served.model.id, code = error.kind.code(), %error, "a model did not answer");
-            if tries == TRIES || !error.kind.is_passing() || relay.has_passed() {
-                self.close(Err((error.kind.code().to_owned(), error.message.clone())), 0).await?;
-                return Err(Try::Again(error));
+            let (provider, code) = (served.provider.name.clone(), error.kind.code());
+            metrics::counter!("atelier_llm_errors_total", "provider" => provider, "code" => code).increment(1);
+            tracing::warn!(model = served.model.id, code, %error, "a model did not answer");
+            let is_last = !error.kind.is_passing() || relay.has_passed();
+            earlier = Some(error);
+            if is_last {
+                break;
             }
-            let wait = rand::random_range(0..=FIRST_WAIT_MS << (tries - 1));
-            tokio::time::sleep(Duration::from_millis(wait)).await;
+            if tries + 1 < TRIES {
+                let wait = rand::random_range(0..=FIRST_WAIT_MS << tries);
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+            }
         }
+        let error = earlier.unwrap_or_else(|| LlmError {
+            kind: ErrorKind::Connect,
+            status: None,
+            retry_after: None,
+            message: "nobody was asked".to_owned(),
+        });
+        self.close(Err((error.kind.code().to_owned(), error.message.clone())), 0).await?;
+        Err(Try::Again(error))
     }
 
-    /// Leave, record, send, record. A try that failed and may be made again at once keeps its record and what it holds.
-    async fn once(
-        &self,
-        served: Served<'_>,
-        relay: &mut Relay,
-        failed: &[String],
-        is_open: bool,
-    ) -> Result<Answer, Try> {
+    /// Leave, record, send, record. A try that failed and may be made again keeps its record and what it holds.
+    async fn once(&self, served: Served<'_>, relay: &mut Relay, failed: &[String]) -> Result<Answer, Try> {
         let permit = match self.llm.providers.admit(served.provider).await {
             Ok(permit) => permit,
-            Err(hold) => {
-                let park = CallFailure::Park { after: hold.after, reason: hold.reason };
-                return Err(self.park(park, is_open).await?);
-            }
+            Err(hold) => return Err(Try::Rest { after: hold.after, reason: hold.reason }),
         };
         let request = bounds::fitted(self.call.request, served);
         self.reserve(served, &request).await?;
@@ -251,26 +282,15 @@ impl Asking<'_> {
                     recorded: false,
                 };
                 self.close(Ok(&answer), latency_ms).await?;
-                metrics::histogram!("atelier_llm_call_duration_seconds", "provider" => answer.provider.clone())
-                    .record(began.elapsed());
                 Ok(answer)
             }
             Err(error) if matches!(error.kind, ErrorKind::RateLimited | ErrorKind::Overloaded) => {
                 let after = error.retry_after.unwrap_or(REST);
                 self.close(Err((error.kind.code().to_owned(), error.message.clone())), latency_ms).await?;
-                Err(Try::End(CallFailure::Park { after, reason: error.message }))
+                Err(Try::Rest { after, reason: error.message })
             }
             Err(error) => Err(Try::Again(error)),
         }
-    }
-
-    /// The job is to wait: what an open call holds is given back.
-    async fn park(&self, park: CallFailure, is_open: bool) -> Result<Try, Stop> {
-        if is_open {
-            let message = "The provider wanted a rest before another try.".to_owned();
-            self.close(Err(("llm_parked".to_owned(), message)), 0).await?;
-        }
-        Ok(Try::End(park))
     }
 
     async fn reserve(&self, served: Served<'_>, request: &Request) -> Result<(), Try> {
