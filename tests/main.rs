@@ -20,6 +20,7 @@ mod llm_calls;
 mod llm_providers;
 mod local_model;
 mod operations;
+mod pipeline_crashes;
 mod pipelines;
 mod postgres_outages;
 mod processing_socket;

@@ -45,7 +45,7 @@ impl World {
             .load(&mut self.conn().await)
             .await
             .unwrap();
-            found.first().map(|found| found.id)
+            found.into_iter().next().map(|found| found.id)
         })
         .await;
         self.take(id).await
