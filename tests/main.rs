@@ -12,6 +12,7 @@ mod foreign_ids;
 mod lists;
 mod live;
 mod operations;
+mod pipeline_runs;
 mod postgres_outages;
 mod processing_socket;
 mod products;

@@ -24,7 +24,7 @@ const PREVIEW: usize = 4 * 1024;
 pub(crate) struct Output {
     /// In words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
+    pub(super) text: Option<String>,
     /// As data, where it is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) json: Option<Value>,
@@ -45,10 +45,10 @@ pub(crate) struct Output {
     pub(crate) object: Option<String>,
     /// Their bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    bytes: Option<usize>,
+    pub(super) bytes: Option<usize>,
     /// The beginning of the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    preview: Option<String>,
+    pub(super) preview: Option<String>,
     /// What it used that nobody has counted.
     #[serde(skip)]
     pub(crate) spent: Spent,

@@ -3,7 +3,7 @@
 
 use super::{
     Trouble,
-    names::Named,
+    names::{Named, data},
     scope::{Arrived, Scope},
 };
 use minijinja::value::Value;
@@ -43,11 +43,11 @@ fn context(scope: &Scope<'_>, arrived: &Arrived) -> Value {
     let nodes: HashMap<String, Value> = arrived.known.iter().map(|(id, output)| (id.clone(), named(output))).collect();
     let mut names: BTreeMap<String, Value> = BTreeMap::new();
     if let Some((entry, index)) = &scope.entry {
-        names.insert("item".to_owned(), entry.json.as_ref().map_or_else(|| named(entry), Value::from_serialize));
+        names.insert("item".to_owned(), entry.json.as_ref().map_or_else(|| named(entry), data));
         names.insert("index".to_owned(), Value::from(*index));
     }
     names.insert("input".to_owned(), Value::from(arrived.text()));
-    names.insert("json".to_owned(), Value::from_serialize(arrived.json()));
+    names.insert("json".to_owned(), data(&arrived.json()));
     // a node's own id wins over the names above
     names.extend(nodes.iter().map(|(id, value)| (id.clone(), value.clone())));
     names.insert("nodes".to_owned(), Value::from(nodes));
