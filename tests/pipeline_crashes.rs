@@ -156,7 +156,8 @@ async fn a_pipeline_survives_thirty_kills_and_pays_for_every_answer_once() {
     peer.set_latency(LATENCY);
     let llm_file = world.llm_file(&peer);
     // kills are this test's doing: they must not use up the attempts
-    let workers_file = world.workers_file("timeout_seconds = 3600\nattempts = 5", "timeout_seconds = 3600\nattempts = 100");
+    let workers_file =
+        world.workers_file("timeout_seconds = 3600\nattempts = 5", "timeout_seconds = 3600\nattempts = 100");
     let tenant = world.tenant(1).await;
     let _scheduler = world.scheduler_with(&[("ATELIER_RESCUE_EVERY", "1")]).await;
 
@@ -179,13 +180,13 @@ async fn a_pipeline_survives_thirty_kills_and_pays_for_every_answer_once() {
             process.kill();
             kills += 1;
             let paid = answered(&world, id).await;
-            let before: BTreeMap<_, _> =
-                paid.iter().map(|call| (call.clone(), received(&peer, run, call))).collect();
+            let before: BTreeMap<_, _> = paid.iter().map(|call| (call.clone(), received(&peer, run, call))).collect();
             let_the_silence_pass(&world).await;
             process = worker(&world, &llm_file, &workers_file);
             eventually("the run to be taken over, or to have ended", async || {
                 let job = world.job(id).await;
-                (job.status.is_final() || job.status == JobStatus::Running && job.crashes > 0 || job.attempt == 0).then_some(())
+                (job.status.is_final() || job.status == JobStatus::Running && job.crashes > 0 || job.attempt == 0)
+                    .then_some(())
             })
             .await;
             for (call, count) in before {
@@ -197,7 +198,9 @@ async fn a_pipeline_survives_thirty_kills_and_pays_for_every_answer_once() {
         let found: BTreeMap<_, _> = results(&world, id)
             .await
             .into_iter()
-            .map(|(node, text)| (node, text.replace(&format!("<{run}:"), "<0:").replace(&format!("lamps {run}"), "lamps 0")))
+            .map(|(node, text)| {
+                (node, text.replace(&format!("<{run}:"), "<0:").replace(&format!("lamps {run}"), "lamps 0"))
+            })
             .collect();
         assert_eq!(found, expected, "run {run}, attempts {}", job.attempt);
         for call in CALLS {

@@ -1,7 +1,8 @@
 //! The worker: takes jobs from the queues of its pools, runs them, and records what comes of it.
 //!
 //! Where to look: [`pools`] says which queues and how many at once, `consume` puts a pool on its queues, `execute` is
-//! the life of one attempt, `jobs/` holds a file a kind, [`llm`] asks language models, [`vision`] runs our own models.
+//! the life of one attempt, `jobs/` holds a file a kind, `nodes/` a file a node type, [`llm`] asks language models,
+//! [`vision`] runs our own models.
 
 mod cancel;
 pub mod cli;
@@ -13,6 +14,8 @@ mod finisher;
 mod heartbeat;
 mod jobs;
 pub mod llm;
+mod nodes;
+mod outbound;
 mod outcome;
 pub mod pools;
 mod publisher;
