@@ -4,7 +4,6 @@
 
 use base64::Engine;
 use diesel::QueryDsl;
-use diesel_async::RunQueryDsl;
 use harness::{Tenant, World, assert_whole, eventually, project_root};
 use serde_json::{Value, json};
 use shared::{
@@ -317,7 +316,8 @@ async fn a_large_output_goes_through_the_object_store() {
     let after = chrono::Utc::now() + chrono::TimeDelta::days(1);
     assert_eq!(Job::prune(&mut conn, after, 10).await.unwrap(), 1, "what is still in use stays");
     assert_eq!(Job::prune(&mut conn, after, 10).await.unwrap(), 1);
-    let noted: Vec<String> = object_deletions::table.select(object_deletions::key).load(&mut conn).await.unwrap();
+    let keys = object_deletions::table.select(object_deletions::key);
+    let noted: Vec<String> = diesel_async::RunQueryDsl::load(keys, &mut conn).await.unwrap();
     assert!(noted.contains(&shared::storage::node_output_key(id, "copy")), "{noted:?}");
 }
 
