@@ -365,7 +365,7 @@ async fn an_image_that_comes_with_a_run_is_looked_at() {
     let nodes = json!([
         node("photo", "input", json!({ "input_type": "image" })),
         node("look", "image_analysis", json!({})),
-        node("label", "transform", json!({ "operation": "json_path", "path": "$.classification.label" })),
+        node("label", "transform", json!({ "operation": "json_path", "path": "$.classification.classification_label" })),
     ]);
     let inputs = json!({ "photo": { "data": data, "content_type": "image/jpeg" } });
     let id = start(&world, &tenant, nodes, json!([edge("photo", "look"), edge("look", "label")]), inputs).await;
