@@ -24,7 +24,7 @@ use tokio::{
 use uuid::Uuid;
 
 /// Accepts a run as the API does: its rows, then a push.
-async fn start(world: &World, tenant: &Tenant, nodes: Value, connections: Value, inputs: Value) -> Uuid {
+pub(crate) async fn start(world: &World, tenant: &Tenant, nodes: Value, connections: Value, inputs: Value) -> Uuid {
     start_again(world, tenant, (nodes, connections, inputs), None).await
 }
 
@@ -52,11 +52,11 @@ async fn start_again(world: &World, tenant: &Tenant, run: (Value, Value, Value),
     started.job.id
 }
 
-fn node(id: &str, kind: &str, config: Value) -> Value {
+pub(crate) fn node(id: &str, kind: &str, config: Value) -> Value {
     json!({ "id": id, "type": kind, "config": config })
 }
 
-fn edge(source: &str, target: &str) -> Value {
+pub(crate) fn edge(source: &str, target: &str) -> Value {
     json!({ "source": source, "target": target })
 }
 
@@ -64,11 +64,11 @@ fn branch(source: &str, handle: &str, target: &str) -> Value {
     json!({ "source": source, "target": target, "source_handle": handle })
 }
 
-fn step<'s>(steps: &'s [JobStep], name: &str) -> &'s JobStep {
+pub(crate) fn step<'s>(steps: &'s [JobStep], name: &str) -> &'s JobStep {
     steps.iter().find(|step| step.name == name).unwrap()
 }
 
-fn text(job: &Job, output: &str) -> String {
+pub(crate) fn text(job: &Job, output: &str) -> String {
     job.result.as_ref().unwrap()["outputs"][output]["text"].as_str().unwrap().to_owned()
 }
 
@@ -365,7 +365,11 @@ async fn an_image_that_comes_with_a_run_is_looked_at() {
     let nodes = json!([
         node("photo", "input", json!({ "input_type": "image" })),
         node("look", "image_analysis", json!({})),
-        node("label", "transform", json!({ "operation": "json_path", "path": "$.classification.classification_label" })),
+        node(
+            "label",
+            "transform",
+            json!({ "operation": "json_path", "path": "$.classification.classification_label" })
+        ),
     ]);
     let inputs = json!({ "photo": { "data": data, "content_type": "image/jpeg" } });
     let id = start(&world, &tenant, nodes, json!([edge("photo", "look"), edge("look", "label")]), inputs).await;

@@ -53,6 +53,8 @@ pub struct Retention {
     pub sessions: Duration,
     /// Uploads that were announced and never came.
     pub uploads: Duration,
+    /// Usage records, and what was spent of budgets.
+    pub usage: Duration,
 }
 
 impl Config {
@@ -102,6 +104,7 @@ impl Retention {
             jobs: days(from, "ATELIER_JOB_RETENTION_DAYS", 90),
             sessions: days(from, "ATELIER_SESSION_RETENTION_DAYS", 30),
             uploads: days(from, "ATELIER_UPLOAD_RETENTION_DAYS", 1),
+            usage: days(from, "ATELIER_USAGE_RETENTION_DAYS", 400),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod client;
 mod jobs;
+mod llm_peer;
 mod process;
 mod running;
 mod servers;
@@ -18,6 +19,7 @@ mod world;
 
 pub use client::{Answer, Client, Member};
 pub use jobs::{Tenant, assert_whole};
+pub use llm_peer::{Fault, LlmPeer, PeerCall};
 pub use process::Process;
 pub use running::{Api, Running, eventually};
 pub use servers::{Servers, binary, onnxruntime, project_root};

@@ -2,6 +2,7 @@
 
 use crate::{
     client::{Client, Member},
+    llm_peer::LlmPeer,
     process::Process,
     running::{Api, Running},
     servers::{BUCKET, Servers, TEMPLATE},
@@ -155,6 +156,29 @@ impl World {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let file = self.servers.folder().join(format!("{}-{number}-workers.toml", self.name));
         std::fs::write(&file, built_in.replacen(from, to, 1)).unwrap();
+        file.display().to_string()
+    }
+
+    /// Writes an llm.toml whose models this peer answers, and returns the setting that names it (`ATELIER_LLM_FILE`).
+    ///
+    /// `peer-model` sees images and costs 0.001 US dollars a token (1,000 for a million), both ways; the documented ids
+    /// (`minimax`, `gpt-4`, ...) are other names for it. `peer-claude` is the same in Anthropic's dialect, `peer-free`
+    /// costs nothing, `peer-blind` sees no images. The provider of `peer-away` is not there, and so is that of
+    /// `peer-fallback`, which falls back on `peer-model`.
+    pub fn llm_file(&self, peer: &LlmPeer) -> String {
+        self.llm_file_with(peer, &[])
+    }
+
+    /// As [`World::llm_file`], with changes: each replaces one text by another everywhere.
+    pub fn llm_file_with(&self, peer: &LlmPeer, changes: &[(&str, &str)]) -> String {
+        let mut text = include_str!("llm.toml").replace("PEER", &peer.base_url());
+        for (from, to) in changes {
+            assert!(text.contains(from), "llm.toml of the harness does not say {from:?}");
+            text = text.replace(from, to);
+        }
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let file = self.servers.folder().join(format!("{}-{number}-llm.toml", self.name));
+        std::fs::write(&file, text).unwrap();
         file.display().to_string()
     }
 

@@ -54,7 +54,7 @@ impl Context {
         let engine = if sees { Some(start_engine(config).await?) } else { None };
         let host = hostname();
         let redis = config.redis.connect().context("REDIS_URL")?;
-        let providers = Providers::new(redis.clone(), &config.redis.prefix);
+        let providers = Providers::new(redis.clone(), &config.redis.prefix)?;
         Ok(Self {
             worker: format!("{host}/{}/{}", std::process::id(), &Uuid::new_v4().simple().to_string()[..8]),
             pool: shared::db::pool(&config.postgres)?,

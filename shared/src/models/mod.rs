@@ -3,6 +3,7 @@
 
 mod analyses;
 mod budgets;
+mod chat_entries;
 mod executions;
 mod job_claims;
 mod job_ends;
@@ -19,6 +20,7 @@ mod pipelines;
 mod product_images;
 mod products;
 mod storable;
+mod usage_records;
 mod users;
 
 pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
@@ -31,6 +33,7 @@ pub use job_images::{ImageOutcome, JobImage, StepSum};
 pub use job_steps::{JobStep, NewStep, StepChange, StepKey, StepStatus};
 pub use job_upkeep::Rescued;
 pub use jobs::{Cancelled, Job, JobStatus, NewJob, Waiting};
+pub use llm_calls::{CallStatus, Closing, LlmCall, Outgoing, Reserved};
 pub use login_sessions::{LoginSession, Redeemed, SessionHolder};
 pub use object_deletions::ObjectDeletion;
 pub use organizations::{Organization, Role, Tier};

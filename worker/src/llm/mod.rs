@@ -2,14 +2,20 @@
 //!
 //! Where to look: `providers` sends a call to a provider and says what went wrong in terms of [`ErrorKind`]; the governor
 //! behind [`Providers::admit`] keeps all workers from calling one that asked for rest; [`Llm::call`] is what jobs use: it
-//! records a call before it is sent and when it returns, pays for it out of the budgets, and asks other models where the
-//! catalogue says so.
+//! records a call before it is sent and when it returns (`record`), pays for it out of the budgets (`bounds` says how much
+//! it can cost), and asks other models where the catalogue says so. `relay` passes an answer on while it comes, `tokens`
+//! publishes it.
 
+mod ask;
+mod bounds;
 mod call;
 mod providers;
+mod record;
+mod relay;
+pub(crate) mod tokens;
 
 pub(crate) use call::{Call, CallFailure, Llm};
-pub(crate) use providers::{Permit, Providers};
+pub use providers::{Hold, Permit, Providers};
 
 use serde::{Deserialize, Serialize};
 use shared::kind::Speaker;
@@ -17,33 +23,33 @@ use std::time::Duration;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Request {
+pub struct Request {
     /// Id of a model of the catalogue.
-    pub(crate) model: String,
+    pub model: String,
     /// Oldest first.
-    pub(crate) messages: Vec<Message>,
+    pub messages: Vec<Message>,
     /// Most tokens of the answer.
-    pub(crate) max_tokens: u32,
+    pub max_tokens: u32,
     /// 0–1.
-    pub(crate) temperature: f64,
+    pub temperature: f64,
     /// Above 0, at most 1.
-    pub(crate) top_p: f64,
+    pub top_p: f64,
     /// The answer ends before the first of these.
-    pub(crate) stop: Vec<String>,
+    pub stop: Vec<String>,
 }
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Message {
+pub struct Message {
     /// Who says it.
-    pub(crate) role: Speaker,
+    pub role: Speaker,
     /// What.
-    pub(crate) parts: Vec<Part>,
+    pub parts: Vec<Part>,
 }
 
 /// A part of a message.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Part {
+pub enum Part {
     /// Words.
     Text(String),
     /// An image, for models that see.
@@ -58,7 +64,7 @@ pub(crate) enum Part {
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Finish {
+pub enum Finish {
     /// The model had no more to say.
     Stop,
     /// It had said as much as it was allowed to.
@@ -67,13 +73,17 @@ pub(crate) enum Finish {
 
 /// What a provider answered to one call.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Said {
-    pub(crate) text: String,
-    pub(crate) finish: Finish,
-    pub(crate) prompt_tokens: i64,
-    pub(crate) completion_tokens: i64,
+pub struct Said {
+    /// What the model said.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens of the request.
+    pub prompt_tokens: i64,
+    /// Tokens of the answer.
+    pub completion_tokens: i64,
     /// The provider did not count the tokens; these are guesses.
-    pub(crate) estimated: bool,
+    pub estimated: bool,
 }
 
 /// An answer with where it came from and what it cost; stored as the record of the call.
@@ -103,7 +113,7 @@ pub(crate) struct Answer {
 
 /// What went wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ErrorKind {
+pub enum ErrorKind {
     /// 429.
     RateLimited,
     /// 503 and 529.
@@ -129,18 +139,20 @@ pub(crate) enum ErrorKind {
 /// What went wrong with a call, and what the provider said about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct LlmError {
-    pub(crate) kind: ErrorKind,
-    pub(crate) status: Option<u16>,
+pub struct LlmError {
+    /// Of what kind it is.
+    pub kind: ErrorKind,
+    /// The provider's status, if it answered.
+    pub status: Option<u16>,
     /// When the provider wants to be asked again.
-    pub(crate) retry_after: Option<Duration>,
+    pub retry_after: Option<Duration>,
     /// For people; holds no key.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl ErrorKind {
     /// Whether the same call may work later.
-    pub(crate) const fn is_passing(self) -> bool {
+    pub const fn is_passing(self) -> bool {
         match self {
             Self::RateLimited
             | Self::Overloaded
@@ -154,7 +166,7 @@ impl ErrorKind {
     }
 
     /// Stable word for rows and logs.
-    pub(crate) const fn code(self) -> &'static str {
+    pub const fn code(self) -> &'static str {
         match self {
             Self::RateLimited => "llm_rate_limited",
             Self::Overloaded => "llm_overloaded",
