@@ -595,3 +595,27 @@ async fn the_own_account_counts_pipelines_executions_and_tokens_of_the_month() {
     let named = member.client.patch("/users/me", json!({ "name": "Ada" })).await.expect(200);
     assert_eq!(named["usage"], count(1, 1, 10));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_worker_answers_a_synchronous_run() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let worker = world.worker(&["pipelines"]).await;
+    let pipeline = pipeline(&member).await;
+    let run = format!("{pipeline}/run");
+    let body = json!({ "inputs": inputs(), "config": { "async": false } });
+    let answer = member.client.post(&run, body.clone()).await.expect(200);
+    assert_eq!(answer["results"]["up"]["text"], "HELLO");
+    let id: Uuid = answer["execution_id"].as_str().unwrap().parse().unwrap();
+    let sent = events(&member.client.get(&format!("/executions/{id}/events")).await.text);
+    assert_eq!((names(&sent).first(), names(&sent).last()), (Some(&"started"), Some(&"completed")));
+    let told: BTreeSet<_> = sent.iter().filter_map(|event| event.data["node_id"].as_str()).collect();
+    assert_eq!(told, BTreeSet::from(["in", "up"]), "at least one event for each node");
+
+    member.client.patch(&pipeline, json!({ "nodes": [], "connections": [] })).await.expect(200);
+    let nothing = json!({ "config": { "async": false } });
+    assert_eq!(member.client.post(&run, nothing).await.error(422), "PIPELINE_EXECUTION_FAILED");
+    assert_eq!(member.client.get("/executions?status=failed").await.expect(200)["pagination"]["total"], 1);
+    worker.stop().await;
+}
