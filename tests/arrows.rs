@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates of others that belong into some of ours and no others. A name ending in `*` stands for a family.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 18] = [
     ("actix-*", &["api"]),
     ("utoipa*", &["api"]),
     ("jsonwebtoken", &["api"]),
@@ -34,6 +34,12 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("diesel_migrations", &["shared", "tests"]),
     ("s3s*", &["standalone"]),
     ("libc", &["guard"]),
+    ("genai", &["worker"]),
+    ("croner", &["shared"]),
+    ("chrono-tz", &["shared"]),
+    ("schemars", &["shared"]),
+    ("minijinja", &["shared", "worker"]),
+    ("jsonpath-rust", &["shared", "worker"]),
 ];
 
 fn metadata() -> Metadata {

@@ -47,11 +47,20 @@ fn is_name(text: &str) -> bool {
     text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Every setting that the programs read: string literals that are nothing but the name of one.
+/// The variables that `models/llm.toml` names: keys of providers, and where they are.
+fn settings_of_models() -> BTreeSet<String> {
+    let file: toml::Value = toml::from_str(&read("models/llm.toml")).unwrap();
+    let providers = file["provider"].as_table().unwrap().values();
+    let named = providers.flat_map(|provider| ["key_env", "base_url_env"].map(|entry| provider.get(entry)));
+    named.flatten().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+/// Every setting that the programs read: string literals that are nothing but the name of one, and what the catalogue of
+/// language models names.
 fn settings_in_code() -> BTreeSet<String> {
     let mut folders: Vec<_> =
         ["shared", "api", "worker", "scheduler", "standalone"].iter().map(|c| root().join(c).join("src")).collect();
-    let mut names = BTreeSet::new();
+    let mut names = settings_of_models();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -122,13 +131,28 @@ fn no_secret_has_a_working_default() {
     for (service, settings) in services(&compose) {
         for (name, value) in environment(settings) {
             let secret = ["PASSWORD", "SECRET", "_KEY", "AUTH", "DATABASE_URL", "REDIS_URL"];
-            if secret.iter().any(|part| name.contains(part)) && !name.ends_with("_POLICY") {
+            if settings_of_models().contains(name) {
+                // may be missing: its provider is not used then
+                assert_eq!(value, format!("${{{name}:-}}"), "{service}: {name} must come from outside or be empty");
+            } else if secret.iter().any(|part| name.contains(part)) && !name.ends_with("_POLICY") {
                 assert!(
                     value.contains(":?"),
                     "{service}: {name} must come from ${{…:?…}}, so that it is never guessed"
                 );
             }
         }
+    }
+}
+
+#[test]
+fn api_and_worker_are_given_the_same_models() {
+    let compose = compose();
+    let wanted: BTreeSet<_> = settings_of_models().into_iter().chain(["ATELIER_LLM_FILE".to_owned()]).collect();
+    assert!(wanted.contains("OPENAI_API_KEY"), "{wanted:?}");
+    for name in ["api", "worker"] {
+        let given: BTreeSet<_> = environment(services(&compose)[name]).into_keys().map(str::to_owned).collect();
+        let missing: Vec<_> = wanted.difference(&given).collect();
+        assert!(missing.is_empty(), "{name} is not given {missing:?}");
     }
 }
 

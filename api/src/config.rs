@@ -5,7 +5,7 @@ use shared::{
     config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Secret, Telemetry},
     llm::Catalogue,
 };
-use std::{net::SocketAddr, thread::available_parallelism, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 use url::Url;
 
 /// Fewest bytes of a signing secret: as many as HS256 has.
@@ -27,7 +27,7 @@ pub struct Config {
     /// How to log.
     pub telemetry: Telemetry,
     /// The language models that clients may name.
-    pub models: Catalogue,
+    pub models: Arc<Catalogue>,
     /// What access tokens are signed with.
     pub jwt_secret: Secret,
     /// How long an access token is good.
@@ -42,6 +42,8 @@ pub struct Config {
     pub password_policy: PasswordPolicy,
     /// Whose pages may call the API; `*` for all.
     pub cors_origins: Vec<String>,
+    /// Whether a run may call back to a private address.
+    pub webhook_allow_private: bool,
     /// How long requests in work may take to finish when the process is asked to stop.
     pub shutdown_grace: Duration,
 }
@@ -63,7 +65,7 @@ impl Config {
             redis: Redis::read(&mut from, Duration::from_millis(500)),
             objects: ObjectStore::read(&mut from),
             telemetry: Telemetry::read(&mut from),
-            models: Catalogue::read(&mut from),
+            models: Arc::new(Catalogue::read(&mut from)),
             jwt_secret: from
                 .required("ATELIER_JWT_SECRET", "at least 32 random bytes, from `openssl rand -hex 32` say"),
             access_token_ttl: from.seconds("ATELIER_ACCESS_TOKEN_TTL", 3600),
@@ -77,6 +79,7 @@ impl Config {
                 .map(|origin| origin.trim().trim_end_matches('/').to_owned())
                 .filter(|origin| !origin.is_empty())
                 .collect(),
+            webhook_allow_private: from.switch("ATELIER_WEBHOOK_ALLOW_PRIVATE", false),
             shutdown_grace: from.seconds("ATELIER_SHUTDOWN_GRACE", 30),
         };
         config.check(&mut from);

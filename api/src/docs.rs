@@ -27,6 +27,10 @@ const BEARER: &str = "bearer";
     tags(
         (name = "auth", description = "Register, log in, tokens"),
         (name = "users", description = "The own account"),
+        (name = "pipelines", description = "Graphs of nodes, and running them"),
+        (name = "executions", description = "Runs of pipelines: watching, stopping, repeating"),
+        (name = "ai", description = "Language models, and what they cost"),
+        (name = "chat", description = "A conversation that is remembered"),
         (name = "products", description = "Products and their images"),
         (name = "uploads", description = "Sending image bytes"),
         (name = "analysis", description = "What the models found"),

@@ -125,6 +125,16 @@ impl ApiError {
         Self { source: Some(source.into()), ..Self::new(Code::Integration, message) }
     }
 
+    /// 502: a language model or its provider failed; the message says how.
+    pub(crate) fn ai_service(message: impl Into<String>) -> Self {
+        Self::new(Code::AiService, message)
+    }
+
+    /// 429: what may be used or spent is used up, for another `retry_after` seconds.
+    pub(crate) fn quota_exceeded(message: impl Into<String>, retry_after: u64) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(Code::QuotaExceeded, message) }
+    }
+
     /// 503, worth another try after `retry_after` seconds.
     pub(crate) fn unavailable(message: impl Into<String>, retry_after: u64) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, message) }
@@ -143,6 +153,13 @@ impl ApiError {
         self
     }
 
+    /// The same error, worth another try after so many seconds.
+    #[must_use]
+    pub(crate) fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// The same error with what went wrong inside, for the log.
     #[must_use]
     pub(crate) fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
@@ -155,8 +172,12 @@ impl ApiError {
         self.code
     }
 
+    /// What it tells people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The invalid fields.
-    #[cfg(test)]
     pub(crate) fn details(&self) -> &[Detail] {
         &self.details
     }
@@ -266,7 +287,8 @@ mod tests {
     #[test]
     fn a_body_has_all_five_keys_even_if_there_is_nothing_to_list() {
         let body = body(&ApiError::not_found("Product"));
-        let keys: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut keys: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
         assert_eq!(keys, ["code", "details", "message", "request_id", "timestamp"]);
         assert_eq!(body["code"], "RESOURCE_NOT_FOUND");
         assert_eq!(body["request_id"], "request-1");

@@ -12,9 +12,12 @@ use crate::{
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web, web::BytesMut};
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use garde::Validate;
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{fmt, marker::PhantomData, time::Duration};
 use tokio::time::timeout;
 
 /// Bodies above this size are checked up to the first mistake only: reading them again costs too much.
@@ -61,6 +64,30 @@ pub(crate) fn not_blank<C>(text: &str, _: &C) -> garde::Result {
     if text.trim().is_empty() { Err(garde::Error::new("must not be blank")) } else { Ok(()) }
 }
 
+/// An object or null: `#[serde(default, deserialize_with = "object")]`. On its own serde would take a list, too, for the
+/// fields in their order.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+
+    from.deserialize_any(Object(PhantomData))
+}
+
 /// The whole body, at most `limit` bytes.
 pub(crate) async fn read(mut payload: Payload, limit: usize) -> Result<BytesMut, ApiError> {
     let mut body = BytesMut::new();
@@ -74,8 +101,11 @@ pub(crate) async fn read(mut payload: Payload, limit: usize) -> Result<BytesMut,
     Ok(body)
 }
 
-/// Parses and checks a body.
-fn check<T: DeserializeOwned + Validate>(body: &[u8], context: &T::Context) -> Result<T, ApiError> {
+/// Parses and checks a body, or what came through a socket in its place.
+///
+/// # Errors
+/// 400 with every field that is not right.
+pub(crate) fn check<T: DeserializeOwned + Validate>(body: &[u8], context: &T::Context) -> Result<T, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(malformed("The body is empty; send a JSON object"));
     }
@@ -252,7 +282,6 @@ fn find_nul(value: &Value, field: String, details: &mut Vec<Detail>) {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
     use super::*;
-    use serde::Deserialize;
     use uuid::Uuid;
 
     #[derive(Debug, Deserialize, Validate)]
@@ -331,7 +360,7 @@ mod tests {
     #[test]
     fn a_zero_character_is_found_wherever_it_is() {
         let body = json!({"name": "a\0bc", "product": Uuid::nil(), "items": [{"id": "\0", "rank": 0}]});
-        assert_eq!(fields(&body), ["items[0].id", "name"]);
+        assert_eq!(fields(&body), ["name", "items[0].id"]);
         let harmless = br#"{"name": "say \\u0000", "product": "00000000-0000-0000-0000-000000000000"}"#;
         assert_eq!(check::<Body>(harmless, &()).unwrap().name, "say \\u0000");
     }

@@ -1,13 +1,16 @@
 //! The HTTP face of Atelier. It validates, authorises, writes a row, pushes an id, reads rows and relays events; work
 //! that takes long is a job, and is done by workers.
 
+mod addresses;
 mod alias;
 mod auth;
 pub mod cli;
 mod config;
 mod docs;
+mod durations;
 mod edge;
 mod error;
+mod etag;
 mod extract;
 mod fallback;
 mod handlers;

@@ -6,8 +6,9 @@
 use crate::{
     docs,
     handlers::{
-        analysis, auth, batch, dashboard, docs as pages, images, jobs, operations, processing_socket, products,
-        uploads, users,
+        ai, ai_stream, analysis, auth, batch, chat, chat_socket, dashboard, docs as pages, execution_events,
+        executions, images, jobs, operations, pipeline_runs, pipelines, processing_socket, products, schedules,
+        uploads, usage, users,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -28,6 +29,35 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(users::update_user_me)
             .service(users::get_user_profile)
             .service(users::update_user_profile)
+            // pipelines, their runs and their schedules; `node-types` before what takes any word for an id
+            .service(pipelines::list_pipelines)
+            .service(pipelines::create_pipeline)
+            .service(pipelines::list_node_types)
+            .service(pipelines::get_pipeline)
+            .service(pipelines::update_pipeline)
+            .service(pipelines::delete_pipeline)
+            .service(pipelines::duplicate_pipeline)
+            .service(pipeline_runs::run_pipeline)
+            .service(schedules::list_schedules)
+            .service(schedules::create_schedule)
+            .service(schedules::get_schedule)
+            .service(schedules::update_schedule)
+            .service(schedules::delete_schedule)
+            .service(executions::list_executions)
+            .service(executions::get_execution)
+            .service(executions::cancel_execution)
+            .service(executions::retry_execution)
+            .service(execution_events::follow_execution)
+            // models
+            .service(ai::complete_chat)
+            .service(ai::generate_text)
+            .service(ai::list_models)
+            .service(ai_stream::stream_chat)
+            .service(usage::sum_up_usage)
+            .service(usage::list_usage)
+            .service(chat::send_message)
+            .service(chat::list_history)
+            .service(chat::clear_history)
             // products and their images
             .service(products::list_products)
             .service(products::create_product)
@@ -54,7 +84,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(dashboard::list_categories),
     );
     // sockets, without prefix
-    config.service(processing_socket::follow_job);
+    config.service(processing_socket::follow_job).service(chat_socket::open_chat);
     // operations, without prefix
     config
         .service(operations::get_health)

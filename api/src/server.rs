@@ -76,6 +76,8 @@ impl Server {
         })
         .workers(threads)
         .backlog(BACKLOG)
+        // a token or a frame is small and is not to wait for the next one
+        .tcp_nodelay(true)
         .shutdown_timeout(grace.as_secs().max(1))
         .disable_signals()
         .listen(listener)

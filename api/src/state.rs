@@ -3,6 +3,7 @@
 use crate::{
     auth::{passwords::Hasher, tokens::Keys},
     config::Config,
+    durations::Durations,
     error::ApiError,
     live::Hub,
 };
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) passwords: Hasher,
     pub(crate) started: Instant,
+    /// How long runs of pipelines took lately.
+    pub(crate) durations: Durations,
     /// Requests in work.
     pub(crate) requests: TaskTracker,
     draining: AtomicBool,
@@ -68,6 +71,7 @@ impl State {
             keys: Keys::new(&config),
             passwords: Hasher::new()?,
             started: Instant::now(),
+            durations: Durations::default(),
             requests: TaskTracker::new(),
             draining: AtomicBool::new(false),
             queues: queues

@@ -75,6 +75,8 @@ CREATE TABLE executions (
 CREATE INDEX executions_organization_idx ON executions (organization_id, created_at DESC, id DESC);
 CREATE INDEX executions_pipeline_idx ON executions (pipeline_id, created_at DESC, id DESC);
 CREATE INDEX executions_user_idx ON executions (user_id, created_at DESC);
+-- prune: what another one has taken results over from
+CREATE INDEX executions_retry_of_idx ON executions (retry_of) WHERE retry_of IS NOT NULL;
 -- a tick starts one run, whoever leads
 CREATE UNIQUE INDEX executions_tick_key ON executions (schedule_id, scheduled_at) WHERE schedule_id IS NOT NULL;
 

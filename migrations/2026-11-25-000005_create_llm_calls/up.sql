@@ -61,6 +61,8 @@ CREATE TABLE budgets (
 );
 CREATE INDEX budgets_organization_idx ON budgets (organization_id);
 CREATE INDEX budgets_job_idx ON budgets (job_id) WHERE job_id IS NOT NULL;
+-- prune
+CREATE INDEX budgets_period_idx ON budgets (period) WHERE job_id IS NULL;
 
 -- What every view of usage reads: one row a request, or a model call of a run. Outlives the job.
 CREATE TABLE usage_records (

@@ -4,7 +4,7 @@
 //! A chore may be cut at any `await`, when the process stops or stops leading: whatever it has not committed is done
 //! by the next turn, here or elsewhere.
 
-use crate::{Context, config::Pace, objects::Objects, prune, requeue::Requeue, rescue::Rescue};
+use crate::{Context, config::Pace, cron, objects::Objects, prune, requeue::Requeue, rescue::Rescue};
 use anyhow::{Context as _, Result};
 use metrics::{counter, histogram};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ pub(crate) enum Chore {
     Requeue(Requeue),
     /// Takes running jobs from workers that fell silent.
     Rescue(Rescue),
+    /// Runs pipelines by their schedules.
+    Cron,
     /// Deletes what is too old.
     Prune,
     /// Deletes the objects of deleted rows.
@@ -27,14 +29,21 @@ pub(crate) enum Chore {
 
 impl Chore {
     /// Every chore, as it is before its first turn.
-    pub(crate) fn all() -> [Self; 4] {
-        [Self::Requeue(Requeue::default()), Self::Rescue(Rescue::new()), Self::Prune, Self::Objects(Objects::default())]
+    pub(crate) fn all() -> [Self; 5] {
+        [
+            Self::Requeue(Requeue::default()),
+            Self::Rescue(Rescue::new()),
+            Self::Cron,
+            Self::Prune,
+            Self::Objects(Objects::default()),
+        ]
     }
 
     const fn name(&self) -> &'static str {
         match self {
             Self::Requeue(_) => "requeue",
             Self::Rescue(_) => "rescue",
+            Self::Cron => "cron",
             Self::Prune => "prune",
             Self::Objects(_) => "objects",
         }
@@ -45,6 +54,7 @@ impl Chore {
             // it looks after Redis every second, and keeps the pace of its walks itself
             Self::Requeue(_) => Duration::from_secs(1),
             Self::Rescue(_) => pace.rescue,
+            Self::Cron => pace.cron,
             Self::Prune => pace.prune,
             Self::Objects(_) => pace.objects,
         }
@@ -56,7 +66,7 @@ impl Chore {
             // millions of jobs may have to be pushed after a loss
             Self::Requeue(_) => 600,
             Self::Rescue(_) => 20,
-            Self::Prune | Self::Objects(_) => 120,
+            Self::Cron | Self::Prune | Self::Objects(_) => 120,
         })
     }
 
@@ -65,6 +75,7 @@ impl Chore {
         match self {
             Self::Requeue(requeue) => requeue.turn(context).await,
             Self::Rescue(rescue) => rescue.turn(context).await,
+            Self::Cron => cron::turn(context).await,
             Self::Prune => prune::turn(context).await,
             Self::Objects(objects) => objects.turn(context).await,
         }

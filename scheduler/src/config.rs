@@ -38,6 +38,8 @@ pub struct Pace {
     pub rescue: Duration,
     /// How long a worker may be silent before its jobs are taken from it.
     pub silence: Duration,
+    /// Between two looks for schedules of pipelines that are due.
+    pub cron: Duration,
     /// Between two deletions of what is too old.
     pub prune: Duration,
     /// Between two deletions of objects whose rows are gone.
@@ -53,6 +55,8 @@ pub struct Retention {
     pub sessions: Duration,
     /// Uploads that were announced and never came.
     pub uploads: Duration,
+    /// Usage records, and what was spent of budgets.
+    pub usage: Duration,
 }
 
 impl Config {
@@ -83,6 +87,7 @@ impl Pace {
             requeue: interval(from, "ATELIER_REQUEUE_EVERY", 5),
             rescue: interval(from, "ATELIER_RESCUE_EVERY", 2),
             silence: interval(from, "ATELIER_SILENCE", 15),
+            cron: interval(from, "ATELIER_CRON_EVERY", 1),
             prune: interval(from, "ATELIER_PRUNE_EVERY", 600),
             objects: interval(from, "ATELIER_OBJECTS_EVERY", 15),
         };
@@ -102,6 +107,7 @@ impl Retention {
             jobs: days(from, "ATELIER_JOB_RETENTION_DAYS", 90),
             sessions: days(from, "ATELIER_SESSION_RETENTION_DAYS", 30),
             uploads: days(from, "ATELIER_UPLOAD_RETENTION_DAYS", 1),
+            usage: days(from, "ATELIER_USAGE_RETENTION_DAYS", 400),
         }
     }
 }

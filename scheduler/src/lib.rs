@@ -4,6 +4,7 @@
 mod chores;
 pub mod cli;
 mod config;
+mod cron;
 mod leader;
 mod objects;
 mod prune;

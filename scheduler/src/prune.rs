@@ -34,6 +34,14 @@ const UPLOADS: &str = "WITH gone AS ( \
     SELECT key FROM gone, LATERAL (VALUES (s3_key), (thumbnail_key)) AS object (key) WHERE key IS NOT NULL \
     ON CONFLICT DO NOTHING";
 
+const USAGE: &str = "DELETE FROM usage_records WHERE id IN \
+    (SELECT id FROM usage_records WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+
+/// What organizations spent in months that are over; the budget of a job goes with the job.
+const BUDGETS: &str = "DELETE FROM budgets WHERE (scope, period) IN ( \
+    SELECT scope, period FROM budgets WHERE job_id IS NULL AND period < ($1 AT TIME ZONE 'UTC')::date - 31 \
+    ORDER BY period LIMIT $2)";
+
 pub(crate) async fn turn(context: &Context) -> Result<u64> {
     let retention = &context.config.retention;
     let mut conn = context.pool.get().await.context("no connection to PostgreSQL")?;
@@ -41,6 +49,8 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     deleted += prune(&mut conn, TOKENS, Utc::now()).await?;
     deleted += prune(&mut conn, SESSIONS, before(retention.sessions)).await?;
     deleted += prune(&mut conn, UPLOADS, before(retention.uploads)).await?;
+    deleted += prune(&mut conn, USAGE, before(retention.usage)).await?;
+    deleted += prune(&mut conn, BUDGETS, before(retention.usage)).await?;
     Ok(deleted)
 }
 

@@ -128,6 +128,21 @@ pub fn announcement(prefix: &str, stored: &[Event]) -> redis::Pipeline {
     pipe
 }
 
+/// The channel on which the members of one organization hear of what they share.
+pub fn organization_channel(prefix: &str, organization_id: Uuid) -> String {
+    format!("{prefix}:organization:{organization_id}")
+}
+
+/// A notice to the members of an organization, published on the [`organization_channel`]. It is not stored: whoever misses
+/// one sees the change when it looks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// `pipeline:updated` for example.
+    pub r#type: String,
+    /// What there is to say.
+    pub data: Value,
+}
+
 /// The channel on which every worker of an installation hears of cancelled jobs; the message is the job id.
 pub fn cancel_channel(prefix: &str) -> String {
     format!("{prefix}:cancel")

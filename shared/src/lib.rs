@@ -15,6 +15,7 @@ pub mod monitoring;
 pub mod pipeline;
 pub mod program;
 pub mod queue;
+pub mod schedule;
 pub mod schema;
 pub mod storage;
 pub mod telemetry;

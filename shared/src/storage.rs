@@ -54,6 +54,13 @@ pub fn image_key(user_id: Uuid, product_id: Uuid, filename: &str) -> String {
     format!("products/{user_id}/{product_id}/{random}_{name}")
 }
 
+/// Key of what a node of an execution left, if it is too large for its row. Every attempt writes the same one.
+pub fn node_output_key(job_id: Uuid, step: &str) -> String {
+    // ids of nodes are any text
+    let name = Uuid::new_v5(&job_id, step.as_bytes()).simple();
+    format!("executions/{job_id}/{name}")
+}
+
 /// Key of the thumbnail of an image.
 pub fn thumbnail_key(image_key: &str) -> String {
     format!("{image_key}.thumbnail.jpg")

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    num::NonZeroU8,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +23,9 @@ pub struct Surroundings {
     pub onnxruntime: Option<PathBuf>,
     /// `ATELIER_S3_ACCESS_KEY` and `ATELIER_S3_SECRET_KEY`, if both are set.
     pub s3_keys: Option<(String, String)>,
+    /// `ATELIER_LOCAL_LLM_THREADS`, on how many threads the local language model thinks. More than one only helps while
+    /// cores are idle: its threads wait for each other busily.
+    pub local_llm_threads: NonZeroU8,
     /// The names of all variables that are set and not empty.
     pub names: BTreeSet<String>,
 }
@@ -30,7 +34,7 @@ impl Surroundings {
     /// Reads the environment variables.
     ///
     /// # Errors
-    /// When `PIP_INDEX_URL` is no URL.
+    /// When `PIP_INDEX_URL` is no URL or `ATELIER_LOCAL_LLM_THREADS` no number from 1 to 255.
     #[expect(clippy::disallowed_methods, reason = "these are the machine's variables, read here and nowhere else")]
     pub fn from_env() -> anyhow::Result<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -41,6 +45,7 @@ impl Surroundings {
             package_index: package_index(&text("PIP_INDEX_URL").unwrap_or_default())?,
             onnxruntime: text("ORT_DYLIB_PATH").map(PathBuf::from),
             s3_keys: text("ATELIER_S3_ACCESS_KEY").zip(text("ATELIER_S3_SECRET_KEY")),
+            local_llm_threads: threads(text("ATELIER_LOCAL_LLM_THREADS").as_deref())?,
             names: names.filter_map(|(name, _)| name.into_string().ok()).collect(),
         })
     }
@@ -56,6 +61,13 @@ fn package_index(setting: &str) -> anyhow::Result<Url> {
     let text = if setting.trim().is_empty() { DEFAULT_INDEX } else { setting.trim() };
     let with_slash = format!("{}/", text.trim_end_matches('/'));
     Url::parse(&with_slash).with_context(|| format!("PIP_INDEX_URL is no URL: {text:?}"))
+}
+
+fn threads(setting: Option<&str>) -> anyhow::Result<NonZeroU8> {
+    setting.map_or(Ok(NonZeroU8::MIN), |text| {
+        let number = text.trim().parse();
+        number.with_context(|| format!("ATELIER_LOCAL_LLM_THREADS is no number from 1 to 255: {text:?}"))
+    })
 }
 
 /// The root of Atelier's source tree, if the current folder is in it.
@@ -107,6 +119,15 @@ mod tests {
             "https://mirror.example/pypi/simple/"
         );
         assert!(package_index("not a url").is_err());
+    }
+
+    #[test]
+    fn the_local_model_thinks_on_one_thread_unless_told_otherwise() {
+        assert_eq!(threads(None).unwrap().get(), 1);
+        assert_eq!(threads(Some("4")).unwrap().get(), 4);
+        for wrong in ["0", "256", "many"] {
+            assert!(threads(Some(wrong)).unwrap_err().to_string().contains("ATELIER_LOCAL_LLM_THREADS"));
+        }
     }
 
     #[test]

@@ -46,6 +46,14 @@ impl Terminal {
         }
     }
 
+    /// Writes a piece of a line, which can be seen at once. Call it only while no bar is shown.
+    pub fn write(&self, piece: impl Display) {
+        if self.speaks {
+            let mut out = io::stdout();
+            let _ = write!(out, "{piece}").and_then(|()| out.flush());
+        }
+    }
+
     /// Writes a line to standard error, above the bars.
     pub fn complain(&self, line: impl Display) {
         if self.speaks {

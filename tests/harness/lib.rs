@@ -10,17 +10,24 @@
 )]
 
 mod client;
+mod hand;
 mod jobs;
 mod llm_peer;
+mod members;
 mod process;
+mod questions;
 mod running;
 mod servers;
+mod streams;
 mod world;
 
 pub use client::{Answer, Client, Member};
+pub use hand::Hand;
 pub use jobs::{Tenant, assert_whole};
 pub use llm_peer::{Fault, LlmPeer, PeerCall};
 pub use process::Process;
+pub use questions::Question;
 pub use running::{Api, Running, eventually};
 pub use servers::{Servers, binary, onnxruntime, project_root};
+pub use streams::{Events, Socket};
 pub use world::World;

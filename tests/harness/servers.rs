@@ -2,11 +2,12 @@
 
 use standalone::{
     config::{Surroundings, source_tree, tools_folder},
-    services::{Durability, Postgres, PostgresBinaries, Redis, RedisBinary, S3, Source, Toolbox, ports},
+    services::{Durability, LocalLlm, Postgres, PostgresBinaries, Redis, RedisBinary, S3, Source, Toolbox, ports},
     terminal::Terminal,
 };
 use std::{
     fs,
+    num::NonZeroU8,
     path::{Path, PathBuf},
 };
 use tokio::sync::OnceCell;
@@ -28,6 +29,7 @@ pub struct Servers {
 }
 
 static SERVERS: OnceCell<Servers> = OnceCell::const_new();
+static LOCAL_LLM: OnceCell<LocalLlm> = OnceCell::const_new();
 
 /// The folder with the workspace's `Cargo.toml`.
 pub fn project_root() -> PathBuf {
@@ -104,6 +106,18 @@ impl Servers {
         Postgres::start(&self.postgres_binaries, &self.folder.join(name), Durability::Fast, None).unwrap()
     }
 
+    /// The base URL of a real, small language model: one for the whole run, started by the first who asks.
+    pub async fn local_llm(&self) -> String {
+        let folder = self.folder.clone();
+        let start = || async { tokio::task::spawn_blocking(move || start_local_llm(&folder)).await.unwrap() };
+        LOCAL_LLM.get_or_init(start).await.url()
+    }
+
+    /// A small language model that a test may stop and restart.
+    pub fn own_local_llm(&self, name: &str) -> LocalLlm {
+        start_local_llm(&self.folder.join(name))
+    }
+
     /// The URL of a database.
     pub fn database(&self, name: &str) -> String {
         self.postgres.url(name)
@@ -123,6 +137,11 @@ impl Servers {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+fn start_local_llm(folder: &Path) -> LocalLlm {
+    let model = toolbox(Source::Auto).local_model().expect("llama.cpp's server and a model can be fetched and loaded");
+    LocalLlm::start(model, NonZeroU8::MIN, folder).unwrap()
 }
 
 /// A folder named after this process; those of processes that are gone are deleted.

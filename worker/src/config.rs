@@ -33,6 +33,8 @@ pub struct Config {
     pub onnxruntime: Option<PathBuf>,
     /// Threads that run models, each with its own sessions, which take about 60 MB. More workers scale as well.
     pub vision_threads: usize,
+    /// Whether `http` nodes may reach private addresses: this host, its network.
+    pub http_allow_private: bool,
     /// How long running jobs may go on after SIGTERM.
     pub grace: Duration,
     /// How often a running job says that it is alive; the scheduler takes it for dead after five times that.
@@ -76,6 +78,7 @@ impl Config {
             models_dir: from.or("ATELIER_MODELS_DIR", PathBuf::from("models")),
             onnxruntime: from.optional("ORT_DYLIB_PATH"),
             vision_threads: from.or("ATELIER_VISION_THREADS", cores.min(2)),
+            http_allow_private: from.switch("ATELIER_HTTP_ALLOW_PRIVATE", false),
             grace: from.seconds("ATELIER_WORKER_GRACE", 20),
             heartbeat: from.seconds("ATELIER_HEARTBEAT", 3),
         };

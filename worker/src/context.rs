@@ -4,12 +4,13 @@ use crate::{
     config::Config,
     finisher::Finisher,
     llm::{Llm, Providers},
+    outbound::Outbound,
     publisher::Publisher,
     vision::{Engine, Registry, Runtime},
 };
 use anyhow::{Context as _, Result};
 use redis::aio::ConnectionManager;
-use shared::{db::Pool, kind::Kind, storage::Storage};
+use shared::{db::Pool, kind::Kind, llm::Catalogue, storage::Storage};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -32,6 +33,10 @@ pub(crate) struct Context {
     pub(crate) engine: Option<Engine>,
     /// The language models.
     pub(crate) llm: Llm,
+    /// Which language models there are.
+    pub(crate) models: Catalogue,
+    /// Requests to other people's servers.
+    pub(crate) outbound: Outbound,
     pub(crate) vision_threads: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) running: Running,
@@ -44,8 +49,9 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) async fn new(config: &Config, finisher: Finisher, publisher: Publisher) -> Result<Self> {
-        let engine =
-            if config.pools.serves(Kind::ImageAnalysis.queue()) { Some(start_engine(config).await?) } else { None };
+        // a node of a pipeline may look at images, too
+        let sees = [Kind::ImageAnalysis, Kind::PipelineRun].iter().any(|kind| config.pools.serves(kind.queue()));
+        let engine = if sees { Some(start_engine(config).await?) } else { None };
         let host = hostname();
         let redis = config.redis.connect().context("REDIS_URL")?;
         let providers = Providers::new(redis.clone(), &config.redis.prefix)?;
@@ -58,6 +64,8 @@ impl Context {
             storage: Storage::new(&config.storage),
             engine,
             llm: Llm::new(config.models.clone(), providers),
+            models: config.models.clone(),
+            outbound: Outbound::new(config.http_allow_private)?,
             vision_threads: config.vision_threads,
             heartbeat: config.heartbeat,
             running: Running::default(),

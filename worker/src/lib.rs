@@ -1,7 +1,8 @@
 //! The worker: takes jobs from the queues of its pools, runs them, and records what comes of it.
 //!
 //! Where to look: [`pools`] says which queues and how many at once, `consume` puts a pool on its queues, `execute` is
-//! the life of one attempt, `jobs/` holds a file a kind, [`llm`] asks language models, [`vision`] runs our own models.
+//! the life of one attempt, `jobs/` holds a file a kind, `nodes/` a file a node type, [`llm`] asks language models,
+//! [`vision`] runs our own models.
 
 mod cancel;
 pub mod cli;
@@ -13,6 +14,8 @@ mod finisher;
 mod heartbeat;
 mod jobs;
 pub mod llm;
+mod nodes;
+mod outbound;
 mod outcome;
 pub mod pools;
 mod publisher;
@@ -24,9 +27,12 @@ use anyhow::{Context as _, Result};
 use config::Config;
 use context::Context;
 use serde_json::json;
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// How long the records of answers may take after the last job has stopped.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Runs the pools until `shutdown`, then lets running jobs finish for the grace time and hands back the rest.
 ///
@@ -55,6 +61,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         result = monitor(&context, config.bind) => match result? {},
     }
 
+    // an answer that came is written down, unless the database is away for long
+    if tokio::time::timeout(SETTLING, context.llm.settled()).await.is_err() {
+        tracing::warn!("answers of language models are lost, because they could not be written");
+    }
     upkeep_ends.cancel();
     while upkeep.join_next().await.is_some() {}
     if let Some(engine) = Arc::into_inner(context).and_then(|context| context.engine) {

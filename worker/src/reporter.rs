@@ -12,8 +12,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::{
-    events::{Event, Progress},
-    models::{Job, JobStep, StepChange, StepKey, StepStatus},
+    events::{Change, Event, LogLevel, Progress},
+    models::{Job, JobEvent, JobStep, StepChange, StepKey, StepStatus},
 };
 use std::collections::{HashMap, HashSet};
 use tokio::sync::Mutex;
@@ -28,6 +28,10 @@ pub(crate) struct Reporter<'a> {
     pub(crate) job_id: Uuid,
     /// Results of steps finished by earlier attempts.
     finished: HashMap<(Uuid, String), Finished>,
+    /// Steps that earlier attempts had begun.
+    begun: HashMap<(Uuid, String), DateTime<Utc>>,
+    /// Steps that earlier attempts found not to run.
+    skipped: HashSet<(Uuid, String)>,
     /// Steps that ended, or will not run any more.
     ended: Mutex<u32>,
     total: u32,
@@ -75,6 +79,22 @@ pub(crate) struct Begun<'k> {
     started_at: DateTime<Utc>,
 }
 
+impl<'k> Begun<'k> {
+    /// A step whose beginning is not announced: it was before, or it ends at once.
+    pub(crate) const fn at(key: StepKey<'k>, started_at: DateTime<Utc>) -> Self {
+        Self { key, started_at }
+    }
+
+    /// The same beginning.
+    pub(crate) const fn again(&self) -> Self {
+        Self { key: self.key, started_at: self.started_at }
+    }
+
+    pub(crate) const fn started_at(&self) -> DateTime<Utc> {
+        self.started_at
+    }
+}
+
 impl<'a> Reporter<'a> {
     /// Sorts out what earlier attempts finished.
     pub(crate) fn new(context: &'a Context, job: &'a Job, steps: Vec<JobStep>) -> Self {
@@ -83,9 +103,16 @@ impl<'a> Reporter<'a> {
         // an item that failed runs none of its steps any more
         let failed: HashSet<Uuid> =
             counted().filter(|step| step.status == StepStatus::Failed).map(|step| step.item).collect();
-        let ended =
-            counted().filter(|step| step.status == StepStatus::Completed || failed.contains(&step.item)).count();
+        let over = |step: &&JobStep| {
+            matches!(step.status, StepStatus::Completed | StepStatus::Skipped) || failed.contains(&step.item)
+        };
+        let ended = counted().filter(over).count();
         let total = u32::try_from(counted().count()).unwrap_or(u32::MAX);
+        let of_status = |status| steps.iter().filter(move |step| step.status == status);
+        let begun = of_status(StepStatus::Running)
+            .filter_map(|step| Some(((step.item, step.name.clone()), step.started_at?)))
+            .collect();
+        let skipped = of_status(StepStatus::Skipped).map(|step| (step.item, step.name.clone())).collect();
         let finished = steps
             .into_iter()
             .filter(|step| step.status == StepStatus::Completed)
@@ -99,6 +126,8 @@ impl<'a> Reporter<'a> {
             job,
             job_id: job.id,
             finished,
+            begun,
+            skipped,
             ended: Mutex::new(u32::try_from(ended).unwrap_or(u32::MAX)),
             total,
         }
@@ -110,6 +139,55 @@ impl<'a> Reporter<'a> {
     pub(crate) fn finished<T: DeserializeOwned>(&self, key: StepKey<'_>) -> Option<(T, i64)> {
         let finished = self.finished.get(&(key.item, key.name.to_owned()))?;
         Some((serde_json::from_value(finished.result.clone()).ok()?, finished.duration_ms))
+    }
+
+    /// Since when a step runs that an earlier attempt began and did not end.
+    pub(crate) fn begun_before(&self, key: StepKey<'_>) -> Option<DateTime<Utc>> {
+        self.begun.get(&(key.item, key.name.to_owned())).copied()
+    }
+
+    /// Whether an earlier attempt found that a step is not to run.
+    pub(crate) fn was_skipped(&self, key: StepKey<'_>) -> bool {
+        self.skipped.contains(&(key.item, key.name.to_owned()))
+    }
+
+    /// Announces that the job begins, unless that was told before.
+    pub(crate) async fn job_started(&self) -> Result<(), Stop> {
+        if self.job.last_seq > 0 {
+            return Ok(());
+        }
+        let mut pauses = Pauses::new();
+        loop {
+            match self.try_to_tell(Change::JobStarted).await {
+                Ok(()) => return Ok(()),
+                Err(error @ WriteError::Unreachable(_)) => {
+                    tracing::warn!(%error, "the start of a job is not written, trying again");
+                }
+                Err(error @ WriteError::Refused(_)) => return Err(error.into()),
+            }
+            pauses.pause().await;
+        }
+    }
+
+    /// Tells listeners something that changes no step. It is tried once: nothing hangs on it.
+    pub(crate) async fn log(&self, level: LogLevel, step: Option<&str>, message: impl Into<String>) {
+        let change = Change::Log { level, step: step.map(ToOwned::to_owned), message: message.into() };
+        if let Err(error) = self.try_to_tell(change).await {
+            tracing::warn!(%error, "a notice is not written");
+        }
+    }
+
+    async fn try_to_tell(&self, change: Change) -> Result<(), WriteError> {
+        // held: see `record`
+        let ended = self.ended.lock().await;
+        let progress = Progress { completed: *ended, total: self.total };
+        let mut conn = self.context.pool.get().await?;
+        let event = JobEvent::record(&mut conn, self.job_id, self.job.attempt, change, progress).await?;
+        // an attempt that lost its job hears of it with its next step
+        if let Some(event) = event {
+            self.context.publisher.publish(event);
+        }
+        Ok(())
     }
 
     /// Announces that a step begins.
@@ -133,6 +211,28 @@ impl<'a> Reporter<'a> {
         })?;
         self.record(change(&begun, StepStatus::Completed, None, result), 1, also).await?;
         Ok((Utc::now() - begun.started_at).num_milliseconds())
+    }
+
+    /// As [`Reporter::complete`]; listeners are told this in place of the result. A part of another step ends no step of
+    /// its own.
+    pub(crate) async fn complete_told(
+        &self,
+        begun: &Begun<'_>,
+        result: Value,
+        told: Value,
+        also: impl Also,
+    ) -> Result<(), Stop> {
+        let ends = u32::from(begun.key.position >= 0);
+        let change = StepChange { told: Some(told), ..change(begun, StepStatus::Completed, None, result) };
+        self.record(change, ends, also).await
+    }
+
+    /// Records that a step is not to run.
+    pub(crate) async fn skip(&self, key: StepKey<'_>) -> Result<(), Stop> {
+        let begun = Begun::at(key, Utc::now());
+        let told = json!({ "message": "It belongs to a branch that was not taken." });
+        let change = StepChange { told: Some(told), ..change(&begun, StepStatus::Skipped, None, json!({})) };
+        self.record(change, u32::from(key.position >= 0), nothing).await
     }
 
     /// Records a step that failed for good together with what follows from it. `skipped` steps of the same item will

@@ -63,6 +63,15 @@ impl Caller {
         self.tier.weight()
     }
 
+    /// Whether the caller may decide about a thing of this user: an own one, or anybody's for managers and admins.
+    pub(crate) fn may_decide_about(&self, owner: Uuid) -> bool {
+        match self.role {
+            Role::Admin | Role::Manager => true,
+            Role::Member => owner == self.user_id,
+            Role::Viewer => false,
+        }
+    }
+
     /// Refuses viewers.
     ///
     /// # Errors

@@ -45,13 +45,18 @@ codes! {
     MethodNotAllowed = "METHOD_NOT_ALLOWED" 405,
     /// It exists already, or its state forbids this.
     Conflict = "CONFLICT" 409,
+    /// A run that somebody waited for failed in a node.
+    PipelineFailed = "PIPELINE_EXECUTION_FAILED" 422,
     /// Well-formed, but impossible.
     Unprocessable = "UNPROCESSABLE_ENTITY" 422,
     /// Too much of something at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract; what limits requests answers with it"))]
     RateLimited = "RATE_LIMIT_EXCEEDED" 429,
+    /// What may be used in a window of time, or spent in a month, is used up.
+    QuotaExceeded = "QUOTA_EXCEEDED" 429,
     /// Our fault.
     Internal = "INTERNAL_ERROR" 500,
+    /// A language model or its provider failed.
+    AiService = "AI_SERVICE_ERROR" 502,
     /// Another system that we need for this failed.
     Integration = "INTEGRATION_ERROR" 502,
     /// Not now: starting, stopping, or something that we depend on is down.

@@ -147,7 +147,7 @@ pub(super) async fn stop_job(
 }
 
 /// Publishes an event that has been stored.
-async fn announce(state: &State, event: &Event) {
+pub(super) async fn announce(state: &State, event: &Event) {
     match serde_json::to_string(event) {
         Ok(message) => state.publish(&events::channel(&state.config.redis.prefix, event.job_id), &message).await,
         Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
@@ -155,7 +155,7 @@ async fn announce(state: &State, event: &Event) {
 }
 
 /// Tells the workers that a job is to stop; its row says so already.
-async fn ask_to_stop(state: &State, job_id: Uuid) {
+pub(super) async fn ask_to_stop(state: &State, job_id: Uuid) {
     state.publish(&events::cancel_channel(&state.config.redis.prefix), &job_id.to_string()).await;
 }
 

@@ -5,43 +5,30 @@
 //! missed. Redis may lose a message or be away: a gap in the numbers, or a few seconds, make it look into the table.
 
 use super::{
+    socket::{Close, Ended, Heard, PING, Socket, not_a_socket},
     socket_feed::{Feed, Live, Stored},
     socket_slots::Slot,
 };
 use crate::{
     auth::{Caller, caller::bearer},
-    error::{ApiError, Code},
     live,
     state::State,
     views::Frame,
 };
 use actix_web::{HttpRequest, HttpResponse, get, web};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
 use serde::Deserialize;
 use shared::{
     events::{self, Event},
     kind::Kind,
     models::Job,
 };
-use std::{
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 use tokio::{sync::broadcast::error::RecvError, time};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 /// How often the table is looked at even if nothing is heard.
 const POLL: Duration = Duration::from_secs(3);
-
-/// How often the client is asked whether it is there.
-const PING: Duration = Duration::from_secs(20);
-
-/// After this long without a word the client is gone.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// How long one frame may wait for a slow client.
-const SEND: Duration = Duration::from_secs(5);
 
 /// Clients have nothing to say here beyond pings.
 const MAX_FRAME: usize = 4096;
@@ -55,43 +42,6 @@ pub(crate) struct SocketQuery {
     /// The `seq` of the last frame that was received; only what came after it is sent.
     last_event_id: Option<String>,
 }
-
-/// Why the server closes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Close {
-    /// The job has ended and everything was sent.
-    Done,
-    /// The server stops; connect again.
-    GoingAway,
-    /// Something is wrong with us; connect again.
-    TryAgain,
-    /// No valid token.
-    Unauthenticated,
-    /// Not the caller's job, or no job.
-    Denied,
-    /// The client did not read what was sent.
-    TooSlow,
-    /// Too many sockets of this user.
-    TooMany,
-}
-
-impl Close {
-    fn reason(self) -> CloseReason {
-        let (code, description) = match self {
-            Self::Done => (1000, "done"),
-            Self::GoingAway => (1001, "the server stops; connect again"),
-            Self::TryAgain => (1013, "try again in a moment"),
-            Self::Unauthenticated => (4001, "invalid or missing token"),
-            Self::Denied => (4003, "access denied"),
-            Self::TooSlow => (4008, "too slow; connect again with last_event_id"),
-            Self::TooMany => (4029, "too many open sockets"),
-        };
-        CloseReason { code: CloseCode::from(code), description: Some(description.to_owned()) }
-    }
-}
-
-/// The client is not there any more, or is to be told why it is left.
-type Ended = Option<Close>;
 
 /// Follow a job
 ///
@@ -120,16 +70,11 @@ pub(crate) async fn follow_job(
     let last = last_event_id.and_then(|id| id.parse().ok()).unwrap_or(0).max(0);
     let sockets = state.sockets.clone();
     sockets.spawn_local(async move {
-        let mut socket = Socket { session, stream, heard: Instant::now() };
+        let mut socket = Socket::new(session, stream);
         let ended = serve(&mut socket, &state, &token, &job_id, last).await;
         socket.close(ended).await;
     });
     Ok(response)
-}
-
-/// A plain request for what is a WebSocket only.
-fn not_a_socket(error: actix_web::Error) -> ApiError {
-    ApiError::new(Code::Validation, format!("This is a WebSocket; connect with a WebSocket client ({error})"))
 }
 
 /// Lets the caller in, follows the job, and gives the caller's slot back.
@@ -172,7 +117,7 @@ async fn relay(socket: &mut Socket, state: &State, slot: &Slot, mut feed: Feed, 
             message = live.receiver.recv(), if live_is_open => match message {
                 Ok(live::Live::Message(message)) => match feed.place(&message) {
                     Live::Next(event) => {
-                        if let Some(ended) = socket.send(vec![event]).await { return ended }
+                        if let Some(ended) = send(socket, vec![event]).await { return ended }
                     }
                     Live::Old => {}
                     Live::Gap => poll.reset_immediately(),
@@ -183,7 +128,7 @@ async fn relay(socket: &mut Socket, state: &State, slot: &Slot, mut feed: Feed, 
             _ = poll.tick() => {
                 if let Some(ended) = catch_up(socket, &mut feed).await { return ended }
             }
-            heard = socket.hear() => if let Some(ended) = heard { return ended },
+            heard = socket.hear() => if let Heard::End(ended) = heard { return ended },
             _ = ping.tick() => {
                 if let Some(ended) = socket.ping().await { return ended }
                 slot.renew().await;
@@ -198,7 +143,7 @@ async fn catch_up(socket: &mut Socket, feed: &mut Feed) -> Option<Ended> {
     loop {
         match feed.read().await {
             Ok(Stored::Events(events)) => {
-                if let Some(ended) = socket.send(events).await {
+                if let Some(ended) = send(socket, events).await {
                     return Some(ended);
                 }
             }
@@ -212,73 +157,17 @@ async fn catch_up(socket: &mut Socket, feed: &mut Feed) -> Option<Ended> {
     }
 }
 
-/// One client. Its methods return `Some` when there is nothing more to do for it.
-struct Socket {
-    session: Session,
-    stream: AggregatedMessageStream,
-    heard: Instant,
-}
-
-impl Socket {
-    /// Sends events in order; the last one of a job is the last one here.
-    async fn send(&mut self, events: Vec<Event>) -> Option<Ended> {
-        for event in events {
-            let is_last = Frame::is_last(&event);
-            let Some(frame) = Frame::new(event) else { continue };
-            let text = match serde_json::to_string(&frame) {
-                Ok(text) => text,
-                Err(error) => {
-                    tracing::error!(%error, "a frame cannot be written as JSON");
-                    return Some(Some(Close::TryAgain));
-                }
-            };
-            match time::timeout(SEND, self.session.text(text)).await {
-                Ok(Ok(())) if is_last => return Some(Some(Close::Done)),
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Some(None),
-                Err(_) => return Some(Some(Close::TooSlow)),
-            }
+/// Sends events in order; the last one of a job is the last one here. `Some` when there is nothing more to do.
+async fn send(socket: &mut Socket, events: Vec<Event>) -> Option<Ended> {
+    for event in events {
+        let is_last = Frame::is_last(&event);
+        let Some(frame) = Frame::new(event) else { continue };
+        if let Some(ended) = socket.send(&frame).await {
+            return Some(ended);
         }
-        None
-    }
-
-    /// Waits for a word of the client.
-    async fn hear(&mut self) -> Option<Ended> {
-        let message = self.stream.recv().await;
-        self.heard = Instant::now();
-        match message {
-            Some(Ok(AggregatedMessage::Ping(payload))) => {
-                let pong = time::timeout(SEND, self.session.pong(&payload)).await;
-                if matches!(pong, Ok(Ok(()))) { None } else { Some(None) }
-            }
-            Some(Ok(AggregatedMessage::Pong(_) | AggregatedMessage::Text(_) | AggregatedMessage::Binary(_))) => None,
-            Some(Ok(AggregatedMessage::Close(_)) | Err(_)) | None => Some(None),
+        if is_last {
+            return Some(Some(Close::Done));
         }
     }
-
-    /// Asks whether the client is there, and gives it up if it has not answered for long.
-    async fn ping(&mut self) -> Option<Ended> {
-        if self.heard.elapsed() > SILENCE {
-            return Some(None);
-        }
-        let sent = time::timeout(SEND, self.session.ping(b"")).await;
-        if matches!(sent, Ok(Ok(()))) { None } else { Some(None) }
-    }
-
-    /// Says why, if there is a why, and lets the client answer, so that the last frames are read before the connection
-    /// is gone.
-    async fn close(mut self, ended: Ended) {
-        let reason = ended.map(Close::reason);
-        if !matches!(time::timeout(SEND, self.session.close(reason)).await, Ok(Ok(()))) || ended.is_none() {
-            return;
-        }
-        let answer = async {
-            while let Some(Ok(message)) = self.stream.recv().await {
-                if matches!(message, AggregatedMessage::Close(_)) {
-                    break;
-                }
-            }
-        };
-        let _ = time::timeout(SEND, pin!(answer)).await;
-    }
+    None
 }

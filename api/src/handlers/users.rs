@@ -6,20 +6,16 @@ use crate::{
         registration::{email_taken, username_taken},
     },
     error::{ApiError, violated},
-    extract::{Valid, not_blank},
+    extract::{Valid, not_blank, object},
     state::State,
     views::{UserView, username_rule},
 };
 use actix_web::{get, put, web};
 use diesel_async::AsyncPgConnection;
 use garde::Validate;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::Deserialize;
 use serde_json::{Map, json};
-use shared::models::{Account, User, UserChange};
-use std::{fmt, marker::PhantomData};
+use shared::models::{Account, Activity, QuotaUse, User, UserChange};
 use utoipa::ToSchema;
 
 /// What is to change in the own account; what is not sent stays.
@@ -65,29 +61,6 @@ pub(crate) struct UpdateNotifications {
     email: Option<bool>,
     #[garde(skip)]
     browser: Option<bool>,
-}
-
-/// An object or null. On its own serde would take a list, too, for the fields in their order.
-fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    struct Object<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
-        type Value = Option<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
-        }
-    }
-
-    from.deserialize_any(Object(PhantomData))
 }
 
 fn same_name(name: &Option<String>) -> impl FnOnce(&Option<String>, &()) -> garde::Result {
@@ -176,14 +149,25 @@ pub(crate) async fn update_user_profile(
 }
 
 async fn read(state: &State, caller: &Caller) -> Result<web::Json<UserView>, ApiError> {
-    let account = Account::get(&mut *state.conn().await?, caller.user_id).await?;
-    Ok(web::Json(UserView::new(&account)))
+    let mut conn = state.conn().await?;
+    let account = Account::get(&mut conn, caller.user_id).await?;
+    show(&mut conn, caller, account).await
 }
 
 async fn update(state: &State, caller: &Caller, change: UpdateUser) -> Result<web::Json<UserView>, ApiError> {
     let mut conn = state.conn().await?;
     let user = write(&mut conn, caller, &change).await?;
-    Ok(web::Json(UserView::new(&Account { user, role: caller.role, tier: caller.tier })))
+    show(&mut conn, caller, Account { user, role: caller.role, tier: caller.tier }).await
+}
+
+async fn show(
+    conn: &mut AsyncPgConnection,
+    caller: &Caller,
+    account: Account,
+) -> Result<web::Json<UserView>, ApiError> {
+    let activity = Activity::of_user(conn, caller.user_id).await?;
+    let used = QuotaUse::count(conn, caller.user_id).await?;
+    Ok(web::Json(UserView::new(&account, activity, &used)))
 }
 
 async fn write(conn: &mut AsyncPgConnection, caller: &Caller, change: &UpdateUser) -> Result<User, ApiError> {

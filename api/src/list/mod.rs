@@ -5,13 +5,16 @@
 //! text; whatever a client sent is bound.
 
 mod cursor;
+mod few;
 mod params;
 mod query;
 mod request;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use few::of_few;
 pub(crate) use params::{ListParams, ListQuery};
+pub(crate) use request::time;
 
 use crate::error::ApiError;
 use diesel::pg::Pg;
@@ -59,11 +62,14 @@ pub(crate) enum Values {
     /// Any text.
     Text,
     /// Ids.
-    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Ids,
     /// `true`, `false`.
     #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Bools,
+    /// A date or a time, from which on elements are chosen.
+    Since,
+    /// A date or a time, up to which elements are chosen; a date includes that whole day.
+    Until,
     /// One of these: the word that clients use, and the word that is stored.
     Words(&'static [(&'static str, &'static str)]),
 }
@@ -117,6 +123,23 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// A list that is short and known as a whole: one page of everything.
+    pub(crate) fn whole(data: Vec<T>) -> Self {
+        let total = i64::try_from(data.len()).unwrap_or(i64::MAX);
+        let pagination = Pagination {
+            total,
+            limit: total.max(1),
+            offset: 0,
+            page: 1,
+            pages: total.min(1),
+            has_next: false,
+            has_prev: false,
+            next_cursor: None,
+            prev_cursor: None,
+        };
+        Self { data, pagination }
+    }
+
     /// The same page with other elements: views made of its rows.
     pub(crate) fn with<U>(self, make: impl FnOnce(Vec<T>) -> Vec<U>) -> Page<U> {
         Page { data: make(self.data), pagination: self.pagination }

@@ -18,17 +18,17 @@ impl ListParams {
     }
 
     /// The last value of a parameter that is not empty.
-    pub(super) fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+    pub(crate) fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).last()
     }
 
     /// Every value of a parameter that is not empty.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
     /// The names of parameters whose values PostgreSQL's text cannot hold.
-    pub(super) fn unstorable(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn unstorable(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(_, value)| value.contains('\0')).map(|(name, _)| name.as_str())
     }
 }

@@ -198,12 +198,14 @@ fn conditions(sql: &mut Sql, spec: &ListSpec, request: &ListRequest, owner: &[(&
         sql.push(" AND ").push(column).push(" = ").bind(Value::Id(*id));
     }
     for filter in &request.filters {
-        sql.push(" AND ").push(filter.sql).push(" = ANY(").bind(match &filter.values {
-            ChosenValues::Texts(values) => Value::Texts(values.clone()),
-            ChosenValues::Ids(values) => Value::Ids(values.clone()),
-            ChosenValues::Bools(values) => Value::Bools(values.clone()),
-        });
-        sql.push(")");
+        sql.push(" AND ").push(filter.sql);
+        match &filter.values {
+            ChosenValues::Texts(values) => sql.push(" = ANY(").bind(Value::Texts(values.clone())).push(")"),
+            ChosenValues::Ids(values) => sql.push(" = ANY(").bind(Value::Ids(values.clone())).push(")"),
+            ChosenValues::Bools(values) => sql.push(" = ANY(").bind(Value::Bools(values.clone())).push(")"),
+            ChosenValues::Since(at) => sql.push(" >= ").bind(Value::Time(*at)),
+            ChosenValues::Before(at) => sql.push(" < ").bind(Value::Time(*at)),
+        };
     }
     for word in &request.words {
         let pattern = Value::Text(format!("%{}%", escape_like(word)));

@@ -54,6 +54,9 @@ pub(super) enum ChosenValues {
     Texts(Vec<String>),
     Ids(Vec<Uuid>),
     Bools(Vec<bool>),
+    Since(DateTime<Utc>),
+    /// Exclusive.
+    Before(DateTime<Utc>),
 }
 
 impl ListRequest {
@@ -94,7 +97,7 @@ impl ListRequest {
                     .map(str::trim)
                     .filter(|v| !v.is_empty())
                     .collect();
-                let values = choose(filter.name, &filter.values, &sent, &mut problems);
+                let values = choose(filter.name, &filter.values, &sent, params, &mut problems)?;
                 (!sent.is_empty()).then_some(Chosen { sql: filter.sql, values })
             })
             .collect();
@@ -167,8 +170,14 @@ fn order(spec: &'static ListSpec, params: &ListParams, problems: &mut Vec<Detail
     order
 }
 
-fn choose(name: &str, values: &Values, sent: &[&str], problems: &mut Vec<Detail>) -> ChosenValues {
-    match values {
+fn choose(
+    name: &str,
+    values: &Values,
+    sent: &[&str],
+    params: &ListParams,
+    problems: &mut Vec<Detail>,
+) -> Option<ChosenValues> {
+    Some(match values {
         Values::Text => ChosenValues::Texts(sent.iter().map(|&value| value.to_owned()).collect()),
         Values::Words(words) => ChosenValues::Texts(
             sent.iter()
@@ -184,7 +193,9 @@ fn choose(name: &str, values: &Values, sent: &[&str], problems: &mut Vec<Detail>
         ),
         Values::Ids => ChosenValues::Ids(each(name, sent, "must be a UUID", problems)),
         Values::Bools => ChosenValues::Bools(each(name, sent, "must be true or false", problems)),
-    }
+        Values::Since => ChosenValues::Since(time(params, name, false, problems)?),
+        Values::Until => ChosenValues::Before(time(params, name, true, problems)?),
+    })
 }
 
 fn each<T: std::str::FromStr>(name: &str, sent: &[&str], message: &str, problems: &mut Vec<Detail>) -> Vec<T> {
@@ -198,8 +209,8 @@ fn each<T: std::str::FromStr>(name: &str, sent: &[&str], message: &str, problems
     parsed
 }
 
-/// A date or a time. As an end (`created_before`) it is made exclusive: the moment or the day after.
-fn time(params: &ListParams, name: &str, end: bool, problems: &mut Vec<Detail>) -> Option<DateTime<Utc>> {
+/// A parameter that is a date or a time. As an end (`created_before`) it is made exclusive: the moment or the day after.
+pub(crate) fn time(params: &ListParams, name: &str, end: bool, problems: &mut Vec<Detail>) -> Option<DateTime<Utc>> {
     let text = params.get(name)?;
     let read = match text.parse::<NaiveDate>() {
         Ok(day) if text.len() == 10 => {

@@ -90,7 +90,9 @@ fn a_filter_takes_several_values_and_the_words_of_clients() {
     let request = read("status=processing,done&category=a,b&category=c&public=true&owner=");
     let texts = |index: usize| match &request.filters[index].values {
         ChosenValues::Texts(texts) => texts.clone(),
-        other @ (ChosenValues::Ids(_) | ChosenValues::Bools(_)) => panic!("{other:?}"),
+        other @ (ChosenValues::Ids(_) | ChosenValues::Bools(_) | ChosenValues::Since(_) | ChosenValues::Before(_)) => {
+            panic!("{other:?}")
+        }
     };
     assert_eq!(request.filters.len(), 3, "an empty filter is none");
     assert_eq!(texts(0), ["running", "done"]);

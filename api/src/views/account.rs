@@ -3,7 +3,7 @@
 use super::{Time, words};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::models::{Account, Role, Tier};
+use shared::models::{Account, Activity, QuotaUse, Role, Tier};
 use utoipa::{ToSchema, openapi::schema::Object};
 use uuid::Uuid;
 
@@ -131,7 +131,7 @@ impl Default for Notifications {
     }
 }
 
-/// What the user has done.
+/// What the user has done; months are those of UTC.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Usage {
     pipelines_created: i64,
@@ -155,30 +155,32 @@ pub(crate) struct Window {
 }
 
 impl Quota {
-    /// The windows of a tier.
-    fn new(tier: Tier) -> Self {
+    /// The windows of a tier, and what was used of them.
+    pub(crate) fn new(tier: Tier, used: &QuotaUse) -> Self {
         let daily = match tier {
             Tier::Free => Some(50),
             Tier::Basic => Some(500),
             Tier::Pro => Some(2_000),
             Tier::Enterprise => None,
         };
-        // nothing is metered yet: what counts accepted requests fills in `used` here
-        let window = |days: i64| Window { used: 0, limit: daily.map(|limit: i64| limit * days) };
-        Self { daily: window(1), weekly: window(7), monthly: window(30) }
+        let window = |used: i64, days: i64| Window { used, limit: daily.map(|limit: i64| limit * days) };
+        Self { daily: window(used.daily, 1), weekly: window(used.weekly, 7), monthly: window(used.monthly, 30) }
     }
 }
 
 impl UserView {
-    pub(crate) fn new(account: &Account) -> Self {
+    pub(crate) fn new(account: &Account, activity: Activity, used: &QuotaUse) -> Self {
         let user = &account.user;
         Self {
             user: AuthUser::new(account),
             // what is missing or not readable is the default
             preferences: serde_json::from_value(user.preferences.clone()).unwrap_or_default(),
-            // there are no pipelines and no executions yet, hence none to count
-            usage: Usage { pipelines_created: 0, executions_this_month: 0, tokens_used_this_month: 0 },
-            quota: Quota::new(account.tier),
+            usage: Usage {
+                pipelines_created: activity.pipelines_created,
+                executions_this_month: activity.executions_this_month,
+                tokens_used_this_month: activity.tokens_used_this_month,
+            },
+            quota: Quota::new(account.tier, used),
             api_keys: Vec::new(),
             updated_at: user.updated_at.into(),
             last_login_at: user.last_login_at.map(Time),
@@ -204,7 +206,8 @@ mod tests {
     #[test]
     fn the_windows_of_each_tier_are_the_documented_ones() {
         let limits = |tier| {
-            let quota = Quota::new(tier);
+            let quota = Quota::new(tier, &QuotaUse { daily: 1, weekly: 2, monthly: 3 });
+            assert_eq!([quota.daily.used, quota.weekly.used, quota.monthly.used], [1, 2, 3]);
             [quota.daily.limit, quota.weekly.limit, quota.monthly.limit]
         };
         assert_eq!(limits(Tier::Free), [Some(50), Some(350), Some(1_500)]);

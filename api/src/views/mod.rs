@@ -3,19 +3,33 @@
 
 mod account;
 mod analysis;
+mod completion;
+mod execution;
+mod execution_event;
 mod frame;
 mod image;
 mod job;
+mod pipeline;
 mod product;
+mod schedule;
+mod usage;
 mod word_lists;
 
-pub(crate) use account::{AuthUser, Message, TokenSet, UserView, username_rule};
+pub(crate) use account::{AuthUser, Message, Quota, TokenSet, UserView, username_rule};
 pub(crate) use analysis::AnalysisView;
+pub(crate) use completion::{
+    Answer, ChatChoice, ChatChunk, ChunkChoice, Delta, ModelResult, TextChoice, TokenUsage, speaker,
+};
+pub(crate) use execution::{ExecutionSummary, ExecutionView, duration_ms, failed_node, failure_code, results};
+pub(crate) use execution_event::{About, PublicEvent};
 pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
 pub(crate) use job::{JobView, status_word};
+pub(crate) use pipeline::{ConnectionView, NodeTypeView, NodeView, PipelineSummary, PipelineView};
 pub(crate) use product::ProductView;
-pub(crate) use word_lists::{job_status, job_type, settable_status};
+pub(crate) use schedule::ScheduleView;
+pub(crate) use usage::{UsageRecord, UsageSum};
+pub(crate) use word_lists::{execution_status, job_status, job_type, missed, pipeline_status, settable_status};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};

@@ -3,7 +3,7 @@
 use super::words;
 use shared::{
     kind::{AnalysisStep, JobType},
-    models::{AnalysisStatus, ProductStatus, Severity, UploadStatus},
+    models::{AnalysisStatus, JobStatus, Missed, PipelineStatus, ProductStatus, Severity, UploadStatus},
 };
 use utoipa::openapi::{
     ObjectBuilder,
@@ -48,4 +48,16 @@ pub(crate) fn job_type() -> Object {
 
 pub(crate) fn job_status() -> Object {
     words(&super::job::STATUS_WORDS)
+}
+
+pub(crate) fn pipeline_status() -> Object {
+    words(PipelineStatus::WORDS)
+}
+
+pub(crate) fn execution_status() -> Object {
+    words(JobStatus::WORDS)
+}
+
+pub(crate) fn missed() -> Object {
+    words(Missed::WORDS)
 }

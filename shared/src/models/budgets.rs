@@ -28,6 +28,12 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// What an organization has spent in the month that begins at `month`, or what a job has (at 1970-01-01). `None`:
+    /// nothing was ever asked for.
+    pub async fn find(conn: &mut AsyncPgConnection, scope: Uuid, month: NaiveDate) -> QueryResult<Option<Self>> {
+        budgets::table.find((scope, month)).select(Self::as_select()).first(conn).await.optional()
+    }
+
     /// Gives one job a budget of its own.
     pub async fn limit_job(
         conn: &mut AsyncPgConnection,

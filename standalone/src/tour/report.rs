@@ -92,15 +92,22 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// How to go on by hand.
-pub(super) fn next_steps(base: &str, login: &Login) -> String {
+/// How to go on by hand; with a chat if somebody answers.
+pub(super) fn next_steps(base: &str, login: &Login, chats: bool) -> String {
     let Login { email, password } = login;
-    format!(
+    let mut steps = format!(
         "\nTry it yourself (the same user works in {base}/docs):\n\
          \n  TOKEN=$(curl -s {base}/api/v1/auth/login -H 'content-type: application/json' \\\
          \n    -d '{{\"email\":\"{email}\",\"password\":\"{password}\"}}' | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')\
          \n  curl -s {base}/api/v1/products -H \"authorization: Bearer $TOKEN\""
-    )
+    );
+    if chats {
+        steps += &format!(
+            "\n  curl -sN {base}/api/v1/ai/chat -H \"authorization: Bearer $TOKEN\" -H 'content-type: application/json' \\\
+             \n    -d '{{\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"What is tea?\"}}]}}'"
+        );
+    }
+    steps
 }
 
 #[cfg(test)]

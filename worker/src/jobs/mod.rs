@@ -2,6 +2,7 @@
 
 mod chat_completion;
 mod image_analysis;
+mod model_answer;
 mod pipeline_run;
 mod probe;
 mod text_generation;

@@ -1,0 +1,230 @@
+//! `GET /executions/{id}/events`: the events of one execution as server-sent events, all that were stored and then each as
+//! it comes.
+//!
+//! Like the socket of analyses this subscribes first, reads the stored events second and takes live ones third. A few
+//! events wait in a bounded channel; a client that does not read them is left, and goes on later with `Last-Event-ID`.
+
+use super::{
+    executions::find,
+    socket_feed::{Feed, Live, Stored},
+    socket_slots::Slot,
+};
+use crate::{
+    auth::Caller,
+    error::{ApiError, Code},
+    live,
+    state::State,
+    views::{About, PublicEvent},
+};
+use actix_web::{
+    HttpRequest, HttpResponse, get,
+    http::header::{CACHE_CONTROL, HeaderName},
+    web::{self, Bytes},
+};
+use futures_util::stream;
+use serde::Deserialize;
+use shared::events::{self, Event};
+use std::{convert::Infallible, time::Duration};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::{self, MissedTickBehavior},
+};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+/// How often the table is looked at even if nothing is heard.
+const POLL: Duration = Duration::from_secs(3);
+
+/// How often something is sent, so that proxies keep the connection and a client that is gone is noticed.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long one event may wait for a slow client.
+const SEND: Duration = Duration::from_secs(5);
+
+/// Pieces that wait for the client.
+const WAITING: usize = 32;
+
+/// The number that a browser sends when it connects again.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// From where on.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventsQuery {
+    /// The `id` of the last event that was received; only what came after it is sent. The header `Last-Event-ID` wins.
+    last_event_id: Option<String>,
+}
+
+/// Follow an execution
+///
+/// Server-sent events: `execution:started`, `execution:progress`, `execution:log`, `execution:completed`,
+/// `execution:failed`, each with its number as `id`. The stream ends after the last one; asked again, the answer is then
+/// 204, which tells a browser to stay away. At most five streams a user.
+#[utoipa::path(
+    tag = "executions",
+    security(("bearer" = [])),
+    params(
+        ("id" = Uuid, Path),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was received"),
+        EventsQuery,
+    ),
+    responses(
+        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+        (status = 204, description = "It has ended, and all of its events were received"),
+        (status = 404, description = "No such execution in your organization"),
+        (status = 429, description = "Five streams are open"),
+    ),
+)]
+#[get("/executions/{id}/events")]
+pub(crate) async fn follow_execution(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    id: web::Path<Uuid>,
+    query: web::Query<EventsQuery>,
+) -> Result<HttpResponse, ApiError> {
+    let last = last_event_id(&request, query.into_inner())?;
+    let (execution, job) = find(&mut *state.conn().await?, *id, caller.organization_id).await?;
+    if job.status.is_final() && last >= job.last_seq {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    let Some(slot) = Slot::take(&state, "executions", caller.user_id).await else {
+        return Err(ApiError::new(Code::RateLimited, "Too many open streams: at most five at once").with_retry_after(5));
+    };
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let follower =
+        Follower { sender, feed: Feed::new(state.pool.clone(), *id, last), about: About::new(&execution, &job) };
+    let sockets = state.sockets.clone();
+    sockets.spawn(async move {
+        follower.relay(&state, &slot, *id).await;
+        slot.give_back().await;
+    });
+    let body = stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|piece| (Ok::<Bytes, Infallible>(piece), receiver))
+    });
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((CACHE_CONTROL, "no-cache, no-transform"))
+        // what nginx would hold back otherwise
+        .insert_header(("X-Accel-Buffering", "no"))
+        .streaming(body))
+}
+
+fn last_event_id(request: &HttpRequest, query: EventsQuery) -> Result<i32, ApiError> {
+    let header =
+        request.headers().get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let Some(sent) = header.or(query.last_event_id).filter(|sent| !sent.trim().is_empty()) else { return Ok(0) };
+    let number = sent.trim().parse::<i32>().ok().filter(|number| *number >= 0);
+    number.ok_or_else(|| ApiError::invalid_field("last_event_id", "must be the id of an event, a whole number"))
+}
+
+/// Nothing more is to be done for this client.
+struct Over;
+
+/// One client.
+struct Follower {
+    sender: mpsc::Sender<Bytes>,
+    feed: Feed,
+    about: About,
+}
+
+impl Follower {
+    /// Sends the events until the execution has ended, the client has gone, or the process stops.
+    async fn relay(mut self, state: &State, slot: &Slot, job_id: Uuid) {
+        let mut live = state.live.subscribe(&events::channel(&state.config.redis.prefix, job_id)).await;
+        let mut live_is_open = true;
+        let mut poll = time::interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat = time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let gone = self.sender.clone();
+        loop {
+            // the first tick of `poll` comes at once and reads what is stored
+            let over = tokio::select! {
+                message = live.receiver.recv(), if live_is_open => match message {
+                    Ok(live::Live::Message(message)) => match self.feed.place(&message) {
+                        Live::Next(event) => self.send(event).await,
+                        Live::Old => Ok(()),
+                        Live::Gap => {
+                            poll.reset_immediately();
+                            Ok(())
+                        }
+                    },
+                    Ok(live::Live::Resumed) | Err(RecvError::Lagged(_)) => {
+                        poll.reset_immediately();
+                        Ok(())
+                    }
+                    Err(RecvError::Closed) => {
+                        live_is_open = false;
+                        Ok(())
+                    }
+                },
+                _ = poll.tick() => self.catch_up().await,
+                _ = heartbeat.tick() => {
+                    slot.renew().await;
+                    // the first one comes at once: the client sees that it is connected
+                    self.put(Bytes::from_static(b": still here\n\n")).await
+                }
+                () = gone.closed() => return,
+                () = state.shutdown.cancelled() => return,
+            };
+            if over.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends everything that is stored and was not sent yet.
+    async fn catch_up(&mut self) -> Result<(), Over> {
+        loop {
+            match self.feed.read().await {
+                Ok(Stored::Events(events)) => {
+                    for event in events {
+                        self.send(event).await?;
+                    }
+                }
+                Ok(Stored::Nothing) => return Ok(()),
+                Ok(Stored::Ended) => return Err(Over),
+                Err(error) => {
+                    tracing::debug!(%error, "a stream could not read its events; it tries again");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, event: Event) -> Result<(), Over> {
+        let event = self.about.tell(event);
+        self.put(frame(&event)).await?;
+        if event.is_last { Err(Over) } else { Ok(()) }
+    }
+
+    async fn put(&self, piece: Bytes) -> Result<(), Over> {
+        match time::timeout(SEND, self.sender.send(piece)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Over),
+        }
+    }
+}
+
+/// An event as it goes over the line. JSON has no line breaks outside of its texts, and within them they are escaped.
+fn frame(PublicEvent { name, seq, data, .. }: &PublicEvent) -> Bytes {
+    Bytes::from(format!("event: {name}\nid: {seq}\ndata: {data}\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_event_is_one_block_whatever_it_says() {
+        let data = json!({ "message": "two\nlines\r\nand a quote \"" });
+        let text = frame(&PublicEvent { name: "execution:log", seq: 7, data: data.clone(), is_last: false });
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[..2], ["event: execution:log", "id: 7"]);
+        assert_eq!(lines[2].strip_prefix("data: "), Some(data.to_string().as_str()));
+        assert_eq!((lines.len(), text.ends_with("\n\n")), (4, true));
+    }
+}

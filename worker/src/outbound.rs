@@ -1,0 +1,284 @@
+//! Requests to other people's servers, on behalf of clients: none reaches an address that is not public.
+//!
+//! A name is resolved by us, and the connection goes to an address that was checked, so that a name which changes between
+//! the check and the connection gains nothing. Redirects are not followed.
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{
+    Client, Method, StatusCode, Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header::{HeaderMap, HeaderName},
+    redirect::Policy,
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+use url::Host;
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Most bytes of an answer.
+pub(crate) const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Sends requests to public addresses, over connections that are kept.
+pub(crate) struct Outbound {
+    client: Client,
+    allow_private: bool,
+}
+
+/// What is sent.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Bytes>,
+    /// For the whole exchange.
+    pub(crate) timeout: Duration,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Why nothing came back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutboundError {
+    /// Its scheme, or the address it names.
+    #[error("{0}")]
+    Refused(String),
+    /// No answer in time.
+    #[error("the server did not answer in time")]
+    Timeout,
+    /// No connection, or a broken one.
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(String),
+    /// More than [`MAX_ANSWER`].
+    #[error("the answer has more than {MAX_ANSWER} bytes")]
+    TooLong,
+}
+
+impl OutboundError {
+    /// Whether the same request may work later.
+    pub(crate) const fn is_passing(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Unreachable(_) => true,
+            Self::Refused(_) | Self::TooLong => false,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} leads to a private address, which is not allowed")]
+struct Private(String);
+
+struct Checked {
+    allow_private: bool,
+}
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            // one private address among several is reason enough: who owns the name chooses which is taken
+            if !allow_private && found.iter().any(|address| !is_public(address.ip())) {
+                return Err(Private(name.as_str().to_owned()).into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+impl Outbound {
+    pub(crate) fn new(allow_private: bool) -> reqwest::Result<Self> {
+        let client = Client::builder()
+            .dns_resolver(std::sync::Arc::new(Checked { allow_private }))
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("atelier/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { client, allow_private })
+    }
+
+    /// Sends a request and reads the whole answer, whatever its status.
+    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Incoming, OutboundError> {
+        self.check(&outgoing.url)?;
+        let mut request = self.client.request(outgoing.method, outgoing.url).headers(outgoing.headers);
+        if let Some(body) = outgoing.body {
+            request = request.body(body);
+        }
+        let mut answer = request.timeout(outgoing.timeout).send().await.map_err(of_reqwest)?;
+        let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
+        let mut body = BytesMut::new();
+        while let Some(piece) = answer.chunk().await.map_err(of_reqwest)? {
+            if body.len() + piece.len() > MAX_ANSWER {
+                return Err(OutboundError::TooLong);
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Incoming { status, headers, body: body.freeze() })
+    }
+
+    /// What can be said without resolving a name.
+    fn check(&self, url: &Url) -> Result<(), OutboundError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(OutboundError::Refused(format!("{} is no scheme that can be asked", url.scheme())));
+        }
+        let address = match url.host() {
+            None => return Err(OutboundError::Refused("the URL names no host".to_owned())),
+            Some(Host::Domain(_)) => return Ok(()),
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+        };
+        if self.allow_private || is_public(address) {
+            return Ok(());
+        }
+        Err(OutboundError::Refused(Private(address.to_string()).to_string()))
+    }
+}
+
+/// The headers that the connection owns, and a client cannot set.
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host"
+            | "content-length"
+            | "transfer-encoding"
+            | "connection"
+            | "upgrade"
+            | "te"
+            | "trailer"
+            | "proxy-connection"
+    )
+}
+
+fn of_reqwest(error: reqwest::Error) -> OutboundError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    let mut last = String::new();
+    while let Some(at) = cause {
+        if let Some(private) = at.downcast_ref::<Private>() {
+            return OutboundError::Refused(private.to_string());
+        }
+        last = at.to_string();
+        cause = at.source();
+    }
+    if error.is_timeout() {
+        return OutboundError::Timeout;
+    }
+    if error.is_builder() {
+        return OutboundError::Refused(format!("the request cannot be sent: {last}"));
+    }
+    OutboundError::Unreachable(last)
+}
+
+/// Whether an address belongs to the internet at large.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+const fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let shared = a == 100 && b & 0xc0 == 64;
+    let benchmark = a == 198 && b & 0xfe == 18;
+    let protocol = a == 192 && b == 0 && c == 0;
+    let relay = a == 192 && b == 88 && c == 99;
+    !(a == 0
+        || a >= 240
+        || address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_multicast()
+        || address.is_broadcast()
+        || address.is_documentation()
+        || shared
+        || benchmark
+        || protocol
+        || relay)
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let parts = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match parts {
+        // an IPv4 address in disguise: mapped, translated, 6to4
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            embedded(high, low)
+        }
+        // only this block is given out; documentation and Teredo lie in it
+        [first, second, ..] => {
+            first & 0xe000 == 0x2000
+                && !(first == 0x2001 && (second == 0xdb8 || second < 0x200))
+                && !(first == 0x3fff && second < 0x1000)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_the_internet_are_public() {
+        for private in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "ff02::1",
+            "::127.0.0.1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+        for public in ["1.1.1.1", "93.184.216.34", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "2001:4860::8"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_home_is_refused() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for url in ["http://localhost:9/", "http://127.0.0.1:9/", "http://[::1]:9/", "http://2130706433/", "file:///x"]
+        {
+            let outgoing = Outgoing {
+                method: Method::GET,
+                url: url.parse().unwrap(),
+                headers: HeaderMap::new(),
+                body: None,
+                timeout: Duration::from_secs(5),
+            };
+            let answer = runtime.block_on(Outbound::new(false).unwrap().send(outgoing));
+            assert!(matches!(answer, Err(OutboundError::Refused(_))), "{url}: {answer:?}");
+        }
+    }
+}
