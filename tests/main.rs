@@ -22,6 +22,7 @@ mod local_model;
 mod operations;
 mod pipeline_crashes;
 mod pipelines;
+mod pipeline_models;
 mod pipeline_runs;
 mod postgres_outages;
 mod processing_socket;

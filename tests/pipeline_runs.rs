@@ -4,7 +4,6 @@
 
 use base64::Engine;
 use diesel::QueryDsl;
-use diesel_async::RunQueryDsl;
 use harness::{Tenant, World, assert_whole, eventually, project_root};
 use serde_json::{Value, json};
 use shared::{
@@ -25,7 +24,7 @@ use tokio::{
 use uuid::Uuid;
 
 /// Accepts a run as the API does: its rows, then a push.
-async fn start(world: &World, tenant: &Tenant, nodes: Value, connections: Value, inputs: Value) -> Uuid {
+pub(crate) async fn start(world: &World, tenant: &Tenant, nodes: Value, connections: Value, inputs: Value) -> Uuid {
     start_again(world, tenant, (nodes, connections, inputs), None).await
 }
 
@@ -53,11 +52,11 @@ async fn start_again(world: &World, tenant: &Tenant, run: (Value, Value, Value),
     started.job.id
 }
 
-fn node(id: &str, kind: &str, config: Value) -> Value {
+pub(crate) fn node(id: &str, kind: &str, config: Value) -> Value {
     json!({ "id": id, "type": kind, "config": config })
 }
 
-fn edge(source: &str, target: &str) -> Value {
+pub(crate) fn edge(source: &str, target: &str) -> Value {
     json!({ "source": source, "target": target })
 }
 
@@ -65,11 +64,11 @@ fn branch(source: &str, handle: &str, target: &str) -> Value {
     json!({ "source": source, "target": target, "source_handle": handle })
 }
 
-fn step<'s>(steps: &'s [JobStep], name: &str) -> &'s JobStep {
+pub(crate) fn step<'s>(steps: &'s [JobStep], name: &str) -> &'s JobStep {
     steps.iter().find(|step| step.name == name).unwrap()
 }
 
-fn text(job: &Job, output: &str) -> String {
+pub(crate) fn text(job: &Job, output: &str) -> String {
     job.result.as_ref().unwrap()["outputs"][output]["text"].as_str().unwrap().to_owned()
 }
 
@@ -317,7 +316,8 @@ async fn a_large_output_goes_through_the_object_store() {
     let after = chrono::Utc::now() + chrono::TimeDelta::days(1);
     assert_eq!(Job::prune(&mut conn, after, 10).await.unwrap(), 1, "what is still in use stays");
     assert_eq!(Job::prune(&mut conn, after, 10).await.unwrap(), 1);
-    let noted: Vec<String> = object_deletions::table.select(object_deletions::key).load(&mut conn).await.unwrap();
+    let keys = object_deletions::table.select(object_deletions::key);
+    let noted: Vec<String> = diesel_async::RunQueryDsl::load(keys, &mut conn).await.unwrap();
     assert!(noted.contains(&shared::storage::node_output_key(id, "copy")), "{noted:?}");
 }
 
@@ -365,7 +365,11 @@ async fn an_image_that_comes_with_a_run_is_looked_at() {
     let nodes = json!([
         node("photo", "input", json!({ "input_type": "image" })),
         node("look", "image_analysis", json!({})),
-        node("label", "transform", json!({ "operation": "json_path", "path": "$.classification.label" })),
+        node(
+            "label",
+            "transform",
+            json!({ "operation": "json_path", "path": "$.classification.classification_label" })
+        ),
     ]);
     let inputs = json!({ "photo": { "data": data, "content_type": "image/jpeg" } });
     let id = start(&world, &tenant, nodes, json!([edge("photo", "look"), edge("look", "label")]), inputs).await;

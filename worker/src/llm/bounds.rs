@@ -2,7 +2,7 @@
 
 use super::{Part, Request};
 use sha2::{Digest, Sha256};
-use shared::llm::{Capability, Served};
+use shared::llm::{Capability, LOCAL, Served};
 
 /// Tokens around a message: who says it, where it begins and ends. Generous.
 const PER_MESSAGE: i64 = 16;
@@ -67,9 +67,10 @@ pub(super) fn needs_vision(request: &Request) -> bool {
     parts.any(|part| matches!(part, Part::Image { .. }))
 }
 
-/// Whether who answers sees images; the local stand-in does not.
+/// Whether who answers sees images; a stand-in does not, whatever the model that is asked for can do.
 pub(super) fn sees(served: Served<'_>) -> bool {
-    served.model.capabilities.contains(&Capability::Vision) && !served.local
+    let stands_in = served.local && served.model.provider != LOCAL;
+    served.model.capabilities.contains(&Capability::Vision) && !stands_in
 }
 
 fn sum(request: &Request, text_tokens: fn(&str) -> usize) -> i64 {

@@ -2,9 +2,11 @@
 //!
 //! Where to look: `providers` sends a call to a provider and says what went wrong in terms of [`ErrorKind`]; the governor
 //! behind [`Providers::admit`] keeps all workers from calling one that asked for rest; [`Llm::call`] is what jobs use: it
-//! records a call before it is sent and when it returns, pays for it out of the budgets, and asks other models where the
-//! catalogue says so.
+//! records a call before it is sent and when it returns (`record`), pays for it out of the budgets (`bounds` says how much
+//! it can cost), and asks other models where the catalogue says so. `relay` passes an answer on while it comes, `tokens`
+//! publishes it.
 
+mod ask;
 mod bounds;
 mod call;
 mod providers;
