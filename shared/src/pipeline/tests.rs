@@ -27,9 +27,9 @@ fn both_spellings_of_settings_are_read() {
     let configs: Vec<_> = definition
         .nodes
         .into_iter()
-        .map(|node| match node.kind {
-            Kind::Openai(config) => config,
-            other => panic!("{other:?}"),
+        .map(|node| {
+            let Kind::Openai(config) = node.kind else { panic!("{}", node.kind.word()) };
+            config
         })
         .collect();
     assert_eq!(configs[0].max_tokens, Some(10));

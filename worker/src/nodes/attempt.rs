@@ -18,14 +18,14 @@ use shared::{
     models::{Execution, Failure},
     pipeline::{Kind, Node, OnError, Retry},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What became of a node.
 pub(super) enum Ended {
-    Done(Output),
+    Done(Arc<Output>),
     Failed(Failure),
     /// Until when, and since when it runs.
     Wait(Wait, DateTime<Utc>),
@@ -171,7 +171,7 @@ async fn record(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, output: Outpu
         also(move |conn| async move { Execution::count_node(conn, id, spent.tokens, spent.nanos).await }.boxed());
     reporter.complete_told(begun, result, told, also).await?;
     scope.run.count(spent);
-    Ok(Ended::Done(output))
+    Ok(Ended::Done(Arc::new(output)))
 }
 
 async fn too_large(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, why: &str) -> Result<Ended, Stop> {

@@ -52,7 +52,7 @@ fn compare(config: &Condition, operator: Operator, arrived: &Arrived) -> Result<
         Operator::Gte => numbers().map(|(left, right)| left >= right)?,
         Operator::Lt => numbers().map(|(left, right)| left < right)?,
         Operator::Lte => numbers().map(|(left, right)| left <= right)?,
-        Operator::Exists => left.is_some_and(|left| !left.is_null() && left != Value::from("")),
+        Operator::Exists => left.is_some_and(|left| !left.is_null() && left != ""),
         Operator::IsEmpty => match &left {
             Some(Value::Array(entries)) => entries.is_empty(),
             Some(Value::Object(entries)) => entries.is_empty(),

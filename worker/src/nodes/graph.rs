@@ -86,7 +86,7 @@ pub(crate) fn walk<'a>(scope: &'a Scope<'a>) -> BoxFuture<'a, Result<Walked, Sto
             };
             tokio::select! {
                 Some((place, ended)) = running.next() => match ended? {
-                    Ended::Done(output) => graph.states[place] = State::Done(Arc::new(output)),
+                    Ended::Done(output) => graph.states[place] = State::Done(output),
                     Ended::Wait(wait, started_at) => graph.states[place] = State::Waiting(wait, started_at),
                     // the others are dropped: what they would find is of no use any more
                     Ended::Failed(failure) => {
