@@ -5,7 +5,10 @@
 
 use super::{
     super::{ErrorKind, Finish, LlmError, Message, Part, Request, Said},
-    errors::{classify, own},
+    errors::{classify, own, transport},
+    governor::Governor,
+    limits::quota,
+    transport::Transport,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::StreamExt;
@@ -15,18 +18,14 @@ use genai::{
     chat::{ChatMessage, ChatOptions, ChatRequest, ChatStreamEvent, ContentPart, MessageContent, StopReason, Usage},
     resolver::{AuthData, Endpoint},
 };
+use serde_json::Value;
 use shared::{
     kind::Speaker,
     llm::{Dialect, Provider, Served},
 };
 use std::time::{Duration, Instant};
 use tokio::{sync::mpsc, time::timeout};
-
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// Idle connections that are kept for each provider.
-const IDLE: usize = 32;
+use url::Url;
 
 /// The key for servers that want none; they take any.
 const NO_KEY: &str = "none";
@@ -34,30 +33,31 @@ const NO_KEY: &str = "none";
 /// Speaks with all providers; connections are kept for the next call.
 pub(super) struct Client {
     genai: genai::Client,
+    transport: Transport,
 }
 
 impl Client {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .pool_max_idle_per_host(IDLE)
-            .tcp_nodelay(true)
-            // a key goes where it was meant to go, or nowhere
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { genai: genai::Client::builder().with_reqwest(http).build()? })
+        let transport = Transport::new()?;
+        Ok(Self { genai: genai::Client::builder().with_reqwest(transport.client()?).build()?, transport })
     }
 
-    /// Sends the call and waits for its end, as long as the provider may take.
+    /// Sends the call and waits for its end, as long as the provider may take. What the answer says about the calls that
+    /// are left goes to the governor at once.
     pub(super) async fn call(
         &self,
         served: Served<'_>,
         request: &Request,
         tokens: Option<mpsc::Sender<String>>,
+        governor: &Governor,
     ) -> Result<Said, LlmError> {
         let provider = served.provider;
         let limit = Duration::from_secs(provider.timeout_seconds);
-        let (target, options, chat) = (target(served), options(provider, request), chat(request));
+        let base_url = Url::parse(&provider.base_url).map_err(|error| {
+            own(ErrorKind::BadRequest, format!("the base URL of {} is none: {error}", provider.name))
+        })?;
+        let (route, head) = self.transport.route(base_url);
+        let (target, options, chat) = (target(served, route.base_url()), options(provider, request), chat(request));
         let answer = async {
             match tokens {
                 None => self.whole(provider, request, target, &options, chat).await,
@@ -65,7 +65,29 @@ impl Client {
             }
         };
         let late = || own(ErrorKind::Timeout, format!("{} did not answer within {limit:?}", provider.name));
-        timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))
+        let in_time = async {
+            let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(late()));
+            // nothing more will be heard
+            drop(route);
+            answer
+        };
+        let heard = async {
+            match head.await {
+                Ok(Ok(headers)) => {
+                    if let Some(quota) = quota(&headers) {
+                        governor.hear(provider, quota).await;
+                    }
+                    None
+                }
+                Ok(Err(error)) => Some(transport(&error)),
+                // not sent, refused, or given up
+                Err(_) => None,
+            }
+        };
+        match tokio::join!(in_time, heard) {
+            (Err(_), Some((kind, message))) => Err(own(kind, format!("{} {message}", provider.name))),
+            (answer, _) => answer,
+        }
     }
 
     async fn whole(
@@ -77,7 +99,7 @@ impl Client {
         chat: ChatRequest,
     ) -> Result<Said, LlmError> {
         let answer = self.genai.exec_chat(target, chat, Some(options)).await.map_err(|e| told(&e, provider))?;
-        let text = answer.content.into_texts().concat();
+        let text = untrimmed(answer.captured_raw_body.as_ref(), answer.content.into_texts().concat());
         if text.is_empty() && answer.stop_reason.is_none() {
             return Err(own(ErrorKind::BadResponse, format!("{} sent JSON without an answer", provider.name)));
         }
@@ -140,12 +162,19 @@ impl Client {
     }
 }
 
+/// The text of a whole answer as the provider sent it. The library takes the space around it away in one of the dialects,
+/// and leaves it in a stream; both are to be the same.
+fn untrimmed(body: Option<&Value>, text: String) -> String {
+    let sent = body.and_then(|body| body.pointer("/choices/0/message/content")?.as_str());
+    sent.filter(|sent| sent.trim() == text).map_or(text, str::to_owned)
+}
+
 fn told(error: &genai::Error, provider: &Provider) -> LlmError {
     classify(error, &provider.name, provider.key.as_ref().map(shared::config::Secret::expose))
 }
 
 /// Where the call goes. The dialect is ours to say: the library would guess it from the model's name.
-fn target(served: Served<'_>) -> ServiceTarget {
+fn target(served: Served<'_>, base_url: String) -> ServiceTarget {
     let kind = match served.provider.dialect {
         Dialect::OpenAi => AdapterKind::OpenAI,
         Dialect::Anthropic => AdapterKind::Anthropic,
@@ -153,7 +182,7 @@ fn target(served: Served<'_>) -> ServiceTarget {
     };
     let key = served.provider.key.as_ref().map_or(NO_KEY, shared::config::Secret::expose);
     ServiceTarget {
-        endpoint: Endpoint::from_owned(served.provider.base_url.clone()),
+        endpoint: Endpoint::from_owned(base_url),
         auth: AuthData::from_single(key),
         model: ModelIden::new(kind, served.upstream),
     }
@@ -165,6 +194,7 @@ fn options(provider: &Provider, request: &Request) -> ChatOptions {
         .with_max_tokens(request.max_tokens)
         .with_stop_sequences(request.stop.clone())
         .with_capture_usage(true)
+        .with_capture_raw_body(true)
         .with_stream_header_timeout(limit)
         // silence this long in a stream is death
         .with_stream_read_timeout(limit / 2);

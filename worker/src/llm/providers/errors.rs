@@ -1,14 +1,12 @@
 //! What went wrong with a call: the library's errors in our terms. Nothing here repeats a prompt or a key.
 
-use super::super::{ErrorKind, LlmError};
-use chrono::{DateTime, Utc};
+use super::{
+    super::{ErrorKind, LlmError},
+    limits::retry_after,
+};
 use genai::{Error, webc};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use std::time::{Duration, SystemTime};
-
-/// A provider is not waited for longer than this, whatever it says.
-const LONGEST_REST: Duration = Duration::from_secs(600);
 
 /// Characters of a provider's message that are kept.
 const KEPT: usize = 300;
@@ -131,103 +129,9 @@ fn code(body: &Value) -> Option<&str> {
     ["/error/code", "/error/type", "/code", "/type"].iter().find_map(|path| body.pointer(path)?.as_str())
 }
 
-/// When the provider wants to be asked again: what it says outright, else when the limit that is used up is reset.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let outright = text("retry-after-ms")
-        .and_then(|value| Duration::try_from_secs_f64(value.parse::<f64>().ok()? / 1000.0).ok())
-        .or_else(|| text("retry-after").and_then(seconds_or_date));
-    let reset = || {
-        let used_up = |remaining: &str| text(remaining) == Some("0");
-        ["requests", "tokens"]
-            .into_iter()
-            .filter_map(|what| {
-                if used_up(&format!("x-ratelimit-remaining-{what}")) {
-                    return text(&format!("x-ratelimit-reset-{what}")).and_then(span);
-                }
-                if used_up(&format!("anthropic-ratelimit-{what}-remaining")) {
-                    return text(&format!("anthropic-ratelimit-{what}-reset")).and_then(until);
-                }
-                None
-            })
-            .max()
-    };
-    outright.or_else(reset).map(|rest| rest.min(LONGEST_REST))
-}
-
-fn seconds_or_date(value: &str) -> Option<Duration> {
-    if let Ok(seconds) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    // a date that has passed: at once
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
-}
-
-fn until(date: &str) -> Option<Duration> {
-    let date: DateTime<Utc> = date.parse().ok()?;
-    Some((date - Utc::now()).to_std().unwrap_or_default())
-}
-
-/// `6m0s`, `1.5s`, `120ms`; a bare number is seconds.
-fn span(text: &str) -> Option<Duration> {
-    let (mut total, mut rest) = (0.0, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let seconds = match unit {
-            "ms" => 0.001,
-            "s" | "" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        total += number.parse::<f64>().ok()? * seconds;
-        rest = tail;
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
-}
-
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
     use super::*;
-
-    fn rest(headers: &[(&'static str, &str)]) -> Option<Duration> {
-        retry_after(&headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect())
-    }
-
-    #[test]
-    fn a_provider_names_its_rest_in_many_ways() {
-        assert_eq!(rest(&[]), None);
-        assert_eq!(rest(&[("retry-after", "2")]), Some(Duration::from_secs(2)));
-        assert_eq!(rest(&[("retry-after", "2"), ("retry-after-ms", "1500")]), Some(Duration::from_millis(1500)));
-        assert_eq!(rest(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), Some(Duration::ZERO));
-        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
-        assert!((90..=100).contains(&rest(&[("retry-after", &soon)]).unwrap().as_secs()));
-        assert_eq!(rest(&[("retry-after", "soon")]), None);
-        assert_eq!(rest(&[("retry-after", "-3")]), None);
-        assert_eq!(rest(&[("retry-after", "1e300")]), None);
-        assert_eq!(rest(&[("retry-after", "99999")]), Some(LONGEST_REST));
-    }
-
-    #[test]
-    fn a_limit_that_is_used_up_says_when_it_is_reset() {
-        let limit =
-            |left, reset| rest(&[("x-ratelimit-remaining-requests", left), ("x-ratelimit-reset-requests", reset)]);
-        assert_eq!(limit("0", "120ms"), Some(Duration::from_millis(120)));
-        assert_eq!(limit("0", "6m0s"), Some(Duration::from_secs(360)));
-        assert_eq!(limit("0", "1.5s"), Some(Duration::from_millis(1500)));
-        assert_eq!(limit("0", "never"), None);
-        assert_eq!(limit("0", ""), None);
-        assert_eq!(limit("5", "120ms"), None);
-        let soon = (Utc::now() + Duration::from_secs(50)).to_rfc3339();
-        let of_anthropic =
-            rest(&[("anthropic-ratelimit-tokens-remaining", "0"), ("anthropic-ratelimit-tokens-reset", &soon)]);
-        assert!((40..=50).contains(&of_anthropic.unwrap().as_secs()));
-    }
 
     #[test]
     fn an_account_without_money_is_not_a_provider_that_wants_rest() {

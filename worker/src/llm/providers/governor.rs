@@ -1,7 +1,7 @@
 //! What all workers know together about a provider: until when it wants rest, how fast it lets itself be asked, how many
 //! calls are on their way, and whether it answers at all. The decisions are in `scripts/`, which say how they are made.
 
-use super::{ErrorKind, Hold, LlmError};
+use super::{ErrorKind, Hold, LlmError, limits::Quota};
 use redis::{RedisResult, Script, aio::ConnectionManager};
 use shared::llm::Provider;
 use std::{sync::LazyLock, time::Duration};
@@ -15,6 +15,7 @@ macro_rules! script {
 
 static ADMIT: LazyLock<Script> = script!("scripts/admit.lua");
 static REPORT: LazyLock<Script> = script!("scripts/report.lua");
+static HEAR: LazyLock<Script> = script!("scripts/hear.lua");
 
 /// How long a call waits for Redis before it goes without the governor.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -101,7 +102,7 @@ impl Governor {
         let reason = match reason.as_str() {
             "rest" => format!("{name} asked for rest"),
             "open" => format!("{name} does not answer; it is tried again from time to time"),
-            "pace" => format!("calls to {name} are spaced"),
+            "pace" | "few" => format!("calls to {name} are spaced"),
             _ => format!("all calls to {name} are taken"),
         };
         // a little later than told, each by another while: clocks and ways differ
@@ -138,6 +139,24 @@ impl Governor {
             .arg(millis(LONGEST_PAUSE));
         let mut redis = self.redis.clone();
         in_time(call.invoke_async(&mut redis)).await
+    }
+
+    /// What a good answer says about the calls after it. All workers go by it: they rest where none is left, and space
+    /// their calls where fewer are left than are open.
+    pub(super) async fn hear(&self, provider: &Provider, quota: Quota) {
+        // far from the end nothing follows from it
+        if quota.left >= provider.concurrency.saturating_mul(2) {
+            return;
+        }
+        let [state, calls] = self.keys(&provider.name);
+        let mut call = HEAR.key(state);
+        call.key(calls).arg(quota.left).arg(millis(quota.reset));
+        let mut redis = self.redis.clone();
+        let heard: RedisResult<()> = in_time(call.invoke_async(&mut redis)).await;
+        if let Err(error) = heard {
+            // the provider will say it again, with 429 at the latest
+            tracing::debug!(provider = provider.name, "what is left of a limit could not be told to others: {error}");
+        }
     }
 
     /// All of a provider's keys carry one hash tag, so that a script may touch them together on Redis Cluster.

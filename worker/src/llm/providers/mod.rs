@@ -1,11 +1,13 @@
 //! Sending calls to providers.
 //!
-//! `client` speaks with them, `errors` says what went wrong, `governor` keeps all workers together from asking a provider
-//! for more than it gives.
+//! `client` speaks with them, by way of `transport`; `errors` says what went wrong, `limits` what an answer says about the
+//! next ones, and `governor` keeps all workers together from asking a provider for more than it gives.
 
 mod client;
 mod errors;
 mod governor;
+mod limits;
+mod transport;
 
 use super::{ErrorKind, LlmError, Request, Said};
 use client::Client;
@@ -43,8 +45,10 @@ pub struct Hold {
 }
 
 impl Providers {
+    /// Needs a runtime around it.
+    ///
     /// # Errors
-    /// When no HTTP client can be built: TLS is not set up.
+    /// When no HTTP client can be built: TLS is not set up, or the temporary folder takes no socket.
     pub fn new(redis: ConnectionManager, prefix: &str) -> anyhow::Result<Self> {
         Ok(Self { client: Client::new()?, governor: Governor::new(redis, prefix), returns: TaskTracker::new() })
     }
@@ -83,7 +87,7 @@ impl Providers {
         tokens: Option<mpsc::Sender<String>>,
     ) -> Result<Said, LlmError> {
         let started = Instant::now();
-        let answer = self.client.call(served, request, tokens).await;
+        let answer = self.client.call(served, request, tokens, &self.governor).await;
         let taken = started.elapsed();
         let (name, outcome) = (served.provider.name.clone(), answer.as_ref().map_or_else(|e| e.kind.code(), |_| "ok"));
         metrics::counter!("atelier_llm_calls_total", "provider" => name.clone(), "outcome" => outcome).increment(1);

@@ -8,6 +8,8 @@ local id, concurrency, lease, minute = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV
 local pace = s.pace
 if minute > 0 and (pace == 0 or pace > minute / 60) then pace = minute / 60 end
 local learned = pace > 0 and pace == s.pace
+local few = s.few > now and s.apart > 0 and (pace == 0 or pace > 1000 / s.apart)
+if few then pace, learned = 1000 / s.apart, false end
 local limit = math.max(1, math.min(concurrency, math.floor(s.window)))
 
 redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', now)
@@ -25,6 +27,9 @@ elseif s.opens > 0 then
   end
 elseif open >= limit then
   why, at = 'full', now
+elseif few and s.next > now then
+  -- when there are more again, nobody has to wait for his place any more
+  why, at = 'few', math.min(s.next, s.few)
 elseif pace > 0 and s.next > now + SLACK then
   why, at = 'pace', s.next
 end

@@ -12,6 +12,8 @@
 --        grown     when the pace grew last
 --        pressed   when a call had to wait for the pace last
 --        next      when the next call is due at this pace
+--        few       until this time the provider has few calls left, which go
+--        apart     ms after one another
 --        window    calls at once, at most; grows from START with every answer
 --        lag       ms an answer takes, smoothed
 --        since, count, rate   answers a second: of the running second, and of those before, smoothed
@@ -29,7 +31,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local NAMES = { 'rest', 'turn', 'pace', 'peak', 'cut', 'cuts', 'grown', 'pressed', 'next', 'window', 'lag', 'since',
-  'count', 'rate', 'failures', 'opens', 'open' }
+  'count', 'rate', 'failures', 'opens', 'open', 'few', 'apart' }
 local s = {}
 for n, value in ipairs(redis.call('HMGET', STATE, unpack(NAMES))) do s[NAMES[n]] = tonumber(value or 0) end
 if s.window == 0 then s.window = START end
