@@ -12,7 +12,11 @@ use shared::{
     models::{JobStatus, StepStatus},
     storage::Storage,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use uuid::Uuid;
 
 fn fields(answer: &Answer) -> BTreeSet<&str> {
@@ -439,6 +443,32 @@ async fn executions_are_filtered_and_sorted_and_belong_to_the_organization() {
         assert_eq!(stranger.client.get(&path).await.error(404), "RESOURCE_NOT_FOUND");
     }
     cancel(&admin, runs[2]).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_of_a_stream_is_over_at_once_though_the_execution_is_not() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let id = start(&member, &pipeline(&member).await).await;
+    let mut connection = TcpStream::connect(member.client.address()).await.unwrap();
+    let head = format!(
+        "HEAD /api/v1/executions/{id}/events HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\r\n",
+        member.client.token()
+    );
+    // the second one on the same connection is heard only once the first is answered for good
+    connection
+        .write_all(format!("{head}{}", head.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)).as_bytes())
+        .await
+        .unwrap();
+    let mut answers = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), connection.read_to_string(&mut answers));
+    read.await.unwrap().unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    assert_eq!(answers.matches("text/event-stream").count(), 2, "{answers}");
+    assert!(answers.ends_with("\r\n\r\n") && !answers.contains("still here"), "{answers}");
+    assert_eq!(show(&member, id).await["status"], "queued");
+    cancel(&member, id).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

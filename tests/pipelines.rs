@@ -308,6 +308,12 @@ async fn the_types_of_nodes_are_listed_with_the_schema_of_their_config() {
     }
     let condition = list["data"].as_array().unwrap().iter().find(|node| node["type"] == "condition").unwrap();
     assert_eq!(condition["outputs"], json!(["true", "false"]));
+    // it is a list as every other
+    let page = member.client.get("/pipelines/node-types?limit=2&page=2").await.expect(200);
+    assert_eq!(page["data"].as_array().unwrap()[..], list["data"].as_array().unwrap()[2..4]);
+    let last = member.client.get("/pipelines/node-types?sort=-type&limit=1").await.expect(200);
+    assert_eq!((&last["data"][0]["type"], &last["pagination"]["has_next"]), (&json!("transform"), &json!(true)));
+    member.client.get("/pipelines/node-types?limit=0").await.error(400);
 }
 
 #[tokio::test(flavor = "multi_thread")]

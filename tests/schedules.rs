@@ -24,6 +24,12 @@ struct Ticked {
     inputs: Option<String>,
 }
 
+#[derive(Debug, QueryableByName)]
+struct Last {
+    #[diesel(sql_type = Timestamptz)]
+    last: DateTime<Utc>,
+}
+
 fn fields(answer: &Answer) -> BTreeSet<&str> {
     answer.body["error"]["details"].as_array().unwrap().iter().map(|d| d["field"].as_str().unwrap()).collect()
 }
@@ -246,6 +252,33 @@ async fn several_ticks_within_a_moment_are_all_met_and_none_twice_though_two_lea
     assert_eq!(runs.runs, runs.ticks, "each tick has one run");
     first.stop().await;
     second.stop().await;
+    discard_jobs(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_killed_between_ticks_is_followed_by_one_that_meets_each_tick_once() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let (path, _) = pipeline(&member).await;
+    let made = schedule(&member, &path, json!({ "cron": "* * * * * *" })).await;
+    sql(&world, "UPDATE pipeline_schedules SET next_run_at = date_trunc('second', now())").await;
+    let mut leader = world.process(&["scheduler"], &[]);
+    eventually("ticks of the first leader", async || (ticked(&world, id(&made)).await.runs >= 2).then_some(())).await;
+    let first = ticked(&world, id(&made)).await.first.unwrap();
+    let follower = world.scheduler().await;
+    leader.kill();
+    let before = ticked(&world, id(&made)).await.runs;
+    eventually("ticks of its successor", async || (ticked(&world, id(&made)).await.runs > before + 3).then_some(()))
+        .await;
+    follower.stop().await;
+    member.client.put(&format!("{path}/{}", id(&made)), json!({ "enabled": false })).await.expect(200);
+    let last: Last = diesel::sql_query("SELECT max(scheduled_at) AS last FROM executions")
+        .get_result(&mut world.conn().await)
+        .await
+        .unwrap();
+    let (runs, seconds) = (ticked(&world, id(&made)).await, (last.last - first).num_seconds());
+    assert_eq!((runs.runs, runs.ticks), (seconds + 1, seconds + 1), "one run for each second, none left out");
     discard_jobs(&world).await;
 }
 

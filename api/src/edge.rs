@@ -12,7 +12,7 @@ use crate::{
 };
 use actix_web::{
     Error, HttpMessage, HttpResponse,
-    body::{BoxBody, MessageBody},
+    body::{self, BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         ConnectionType, Method, StatusCode,
@@ -71,6 +71,10 @@ pub(crate) async fn edge(
         response = response.into_response(rendered);
     }
 
+    if method == Method::HEAD && response.response().body().size() == BodySize::Stream {
+        // nobody sends it, and yet the connection would be kept until it ends: an event stream may last for hours
+        response = response.map_body(|_, _| BoxBody::new(body::None::new()));
+    }
     let headers = response.response_mut().headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(X_REQUEST_ID, value);

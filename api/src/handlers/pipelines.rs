@@ -67,17 +67,35 @@ pub(crate) async fn list_pipelines(
     Ok(HttpResponse::Ok().json(page.with(|rows| rows.into_iter().map(PipelineSummary::from).collect())))
 }
 
+/// The types of nodes. They are in no table; `created_at` is their order in the code.
+static NODE_TYPES: ListSpec = ListSpec {
+    from: "",
+    columns: "",
+    condition: None,
+    id: "",
+    // an editor wants all of them
+    default_limit: 100,
+    filters: &[],
+    searched: &[],
+    sortable: &[Sortable::new("created_at", "", SortKind::Integer), Sortable::new("type", "", SortKind::Text)],
+};
+
 /// List the types of nodes
 ///
 /// Each with the JSON Schema of its `config`.
 #[utoipa::path(
     tag = "pipelines",
     security(("bearer" = [])),
-    responses((status = 200, description = "Every type, on one page", body = Page<NodeTypeView>)),
+    params(ListQuery),
+    responses((status = 200, description = "A page of types; all fit on the first", body = Page<NodeTypeView>)),
 )]
 #[get("/pipelines/node-types")]
-pub(crate) async fn list_node_types(_: Caller) -> HttpResponse {
-    HttpResponse::Ok().json(Page::whole(node_types().into_iter().map(NodeTypeView::from).collect()))
+pub(crate) async fn list_node_types(_: Caller, params: ListParams) -> Result<HttpResponse, ApiError> {
+    let mut types: Vec<_> = node_types().into_iter().map(NodeTypeView::from).collect();
+    // newest first is the order of the code
+    types.reverse();
+    let page = list::of_few(&NODE_TYPES, &params, types, |_, one, other| one.r#type.cmp(other.r#type))?;
+    Ok(HttpResponse::Ok().json(page))
 }
 
 /// Make a pipeline

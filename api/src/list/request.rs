@@ -213,7 +213,8 @@ fn each<T: std::str::FromStr>(name: &str, sent: &[&str], message: &str, problems
 pub(crate) fn time(params: &ListParams, name: &str, end: bool, problems: &mut Vec<Detail>) -> Option<DateTime<Utc>> {
     let text = params.get(name)?;
     let read = match text.parse::<NaiveDate>() {
-        Ok(day) if text.len() == 10 => {
+        // a sign would begin a year before or after all that PostgreSQL can hold
+        Ok(day) if text.len() == 10 && text.starts_with(|first: char| first.is_ascii_digit()) => {
             let day = if end { day.checked_add_days(Days::new(1)) } else { Some(day) };
             day.and_then(|day| day.and_hms_opt(0, 0, 0)).map(|at| at.and_utc())
         }

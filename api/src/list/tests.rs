@@ -137,6 +137,9 @@ fn everything_wrong_is_reported_at_once() {
     assert_eq!(refused("page_size=101"), ["page_size"]);
     assert_eq!(refused("sort_by=title&sort_order=up"), ["sort_order"]);
     assert_eq!(refused("created_after=%2B262142-12-31"), ["created_after"]);
+    for year in ["-99999-1-1", "-9999-01-1", "%2B99999-1-1"] {
+        assert_eq!(refused(&format!("created_after={year}&created_before={year}")).len(), 2, "{year}");
+    }
     assert_eq!(refused("search=1+2+3+4+5+6+7+8+9+10+11"), ["search"]);
 }
 

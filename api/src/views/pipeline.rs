@@ -99,7 +99,7 @@ pub(crate) struct ConnectionView {
 #[schema(as = NodeType)]
 pub(crate) struct NodeTypeView {
     /// The word in a node's `type`.
-    r#type: &'static str,
+    pub(crate) r#type: &'static str,
     /// For people.
     title: &'static str,
     /// What it does.
