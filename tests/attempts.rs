@@ -246,7 +246,7 @@ async fn jobs_of_different_fates_end_in_one_statement() {
     let last = world.events(bad.id).await.pop().unwrap();
     let told = Change::JobFinished {
         status: JobStatus::Failed,
-        data: json!({ "error_code": "test", "error_message": "bad\u{fffd}" }),
+        data: json!({ "error_code": "test", "error_message": "bad\u{fffd}", "result": { "half": 1 } }),
     };
     assert_eq!(last.body.change, told);
     assert_eq!(world.job(lost.id).await.status, JobStatus::Running);

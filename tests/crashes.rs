@@ -251,7 +251,7 @@ async fn a_job_interrupted_by_one_crash_does_not_wait_until_it_can_run_alone() {
 async fn a_worker_asked_to_stop_finishes_what_it_can_and_hands_back_the_rest_uncharged() {
     let world = World::new().await;
     let tenant = world.tenant(1).await;
-    let file = world.workers_file("concurrency = 64", "concurrency = 20");
+    let file = world.workers_file("concurrency = 64\ntimeout_seconds = 120", "concurrency = 20\ntimeout_seconds = 120");
     // lengths that leave a busy machine some seconds: one step of the slow jobs fits into the grace time, two do not
     let quick = world.submit(&tenant, &probe(1, 4_000), 5).await;
     let slow = world.submit(&tenant, &probe(2, 8_000), 55).await;

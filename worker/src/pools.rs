@@ -213,7 +213,7 @@ mod tests {
         let chosen = Pools::load(None, &["images".to_owned()]).unwrap();
         assert_eq!(chosen.names(), ["images"]);
         let error = Pools::load(None, &["image".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("--pool takes one of: images, probes"), "{error}");
+        assert!(error.contains("--pool takes one of: images, interactive, pipelines, probes"), "{error}");
     }
 
     #[test]
