@@ -123,23 +123,6 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// A list that is short and known as a whole: one page of everything.
-    pub(crate) fn whole(data: Vec<T>) -> Self {
-        let total = i64::try_from(data.len()).unwrap_or(i64::MAX);
-        let pagination = Pagination {
-            total,
-            limit: total.max(1),
-            offset: 0,
-            page: 1,
-            pages: total.min(1),
-            has_next: false,
-            has_prev: false,
-            next_cursor: None,
-            prev_cursor: None,
-        };
-        Self { data, pagination }
-    }
-
     /// The same page with other elements: views made of its rows.
     pub(crate) fn with<U>(self, make: impl FnOnce(Vec<T>) -> Vec<U>) -> Page<U> {
         Page { data: make(self.data), pagination: self.pagination }
