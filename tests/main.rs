@@ -21,6 +21,7 @@ mod llm_providers;
 mod local_model;
 mod operations;
 mod pipeline_crashes;
+mod pipeline_end_to_end;
 mod pipeline_models;
 mod pipeline_runs;
 mod pipelines;
