@@ -191,6 +191,25 @@ async fn a_chain_runs_for_each_entry_of_a_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_waits_goes_on_in_the_same_attempt_and_repeats_nothing() {
+    let world = World::new().await;
+    let tenant = world.tenant(1).await;
+    let _worker = world.worker_with(&["pipelines"], PRIVATE).await;
+    let peer = Peer::new("200 OK", "\"tea\"".to_owned()).await;
+    let chain =
+        json!([node("ask", "http", json!({ "url": peer.url })), node("wait", "delay", json!({ "seconds": 1 })),]);
+    let nodes = json!([
+        node("in", "input", json!({ "input_type": "json" })),
+        node("each", "map", json!({ "nodes": chain, "connections": [edge("ask", "wait")] })),
+    ]);
+    let list = json!({ "in": { "value": ["a", "b"] } });
+    let id = start(&world, &tenant, nodes, json!([edge("in", "each")]), list).await;
+    let job = world.wait_for_status(id, JobStatus::Completed).await;
+    assert_eq!((job.attempt, peer.asked.load(Ordering::SeqCst)), (1, 2));
+    assert_eq!(job.result.unwrap()["node_executions"], 6, "each of six nodes once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_node_fails_the_run_unless_it_is_to_be_passed_over() {
     let world = World::new().await;
     let tenant = world.tenant(1).await;
@@ -258,6 +277,7 @@ async fn a_node_is_tried_as_often_as_it_says_and_a_slow_one_is_cut_off() {
     let id = start(&world, &tenant, json!([node("call", "http", config)]), json!([]), json!({})).await;
     let job = world.wait_for_status(id, JobStatus::Failed).await;
     assert_eq!(job.attempt, 1);
+    assert_eq!(job.error_code.as_deref(), Some("node_timeout"));
     assert!(job.error_message.unwrap().starts_with("The node call failed: "));
 }
 

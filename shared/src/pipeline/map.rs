@@ -1,6 +1,6 @@
 //! `map`: a chain of nodes for each entry of a list.
 
-use super::{Definition, Findings, Kind, Refusal, read};
+use super::{Definition, Findings, Refusal, read};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -44,12 +44,6 @@ impl Map {
             Ok(chain) => self.chain = chain,
             Err(Refusal::Invalid(problems)) => findings.problems.extend(problems),
             Err(refusal @ Refusal::Cyclic(_)) => findings.note("connections", refusal.to_string()),
-        }
-        // a chain within a chain would multiply the work without a limit
-        for (node, index) in self.chain.nodes.iter().zip(0..) {
-            if let Kind::Map(_) = node.kind {
-                findings.note(&format!("nodes[{index}].type"), "is not to be map again");
-            }
         }
     }
 

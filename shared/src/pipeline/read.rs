@@ -102,6 +102,11 @@ impl ReadThrough<'_> {
             self.note(&format!("{at}.type"), "is to name a type of node");
             return (id, None);
         };
+        // a chain within a chain would multiply the work without a limit, already that of reading it
+        if word == "map" && !self.prefix.is_empty() {
+            self.note(&format!("{at}.type"), "is not to be map again");
+            return (id, None);
+        }
         let config = snake_case(config);
         let config_at = format!("{}{at}.config", self.prefix);
         let mut findings = Findings { at: &config_at, problems: &mut self.problems };

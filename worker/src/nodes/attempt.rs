@@ -4,7 +4,7 @@ use super::{
     Flaw, Trouble, Wait, delay, is_instant,
     output::{KeepError, Output},
     run as run_once,
-    scope::{Arrived, Scope},
+    scope::{Arrived, Part, Scope},
 };
 use crate::{
     outcome::Stop,
@@ -48,6 +48,7 @@ pub(super) async fn run(
         None if is_instant(&node.kind) => Begun::at(key, Utc::now()),
         None => reporter.begin(key).await?,
     };
+    scope.note(&name, Part::Begun(begun.started_at()));
     if let Kind::Delay(config) = &node.kind
         && let Some(wait) = delay::left(config, begun.started_at())
     {
@@ -171,7 +172,9 @@ async fn record(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, output: Outpu
         also(move |conn| async move { Execution::count_node(conn, id, spent.tokens, spent.nanos).await }.boxed());
     reporter.complete_told(begun, result, told, also).await?;
     scope.run.count(spent);
-    Ok(Ended::Done(Arc::new(output)))
+    let output = Arc::new(output);
+    scope.note(&name, Part::Done(output.clone()));
+    Ok(Ended::Done(output))
 }
 
 async fn too_large(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, why: &str) -> Result<Ended, Stop> {

@@ -5,7 +5,7 @@ use super::{
     Wait,
     attempt::{self, Ended},
     output::Output,
-    scope::{Arrived, Scope},
+    scope::{Arrived, Part, Scope},
 };
 use crate::outcome::Stop;
 use chrono::{DateTime, Utc};
@@ -125,10 +125,13 @@ impl<'a> Graph<'a> {
         for (node, place) in definition.nodes.iter().zip(0..) {
             let name = scope.step_name(&node.id);
             let key = scope.key(&name, place);
-            let state = match scope.run.reporter.finished::<Output>(key) {
-                Some((output, _)) => State::Done(Arc::new(output.load(scope.run.context).await?)),
-                None if scope.run.reporter.was_skipped(key) => State::Skipped,
-                None => State::Open,
+            let state = match (scope.noted(&name), scope.run.reporter.finished::<Output>(key)) {
+                (Some(Part::Done(output)), _) => State::Done(output),
+                (Some(Part::Skipped), _) => State::Skipped,
+                (Some(Part::Begun(started_at)), _) => State::Again(started_at),
+                (None, Some((output, _))) => State::Done(Arc::new(output.load(scope.run.context).await?)),
+                (None, None) if scope.run.reporter.was_skipped(key) => State::Skipped,
+                (None, None) => State::Open,
             };
             states.push(state);
         }
@@ -155,6 +158,7 @@ impl<'a> Graph<'a> {
                     Next::Skip => {
                         let name = self.scope.step_name(&self.scope.definition.nodes[place].id);
                         self.scope.run.reporter.skip(self.scope.key(&name, place)).await?;
+                        self.scope.note(&name, Part::Skipped);
                         self.states[place] = State::Skipped;
                         skipped = true;
                     }

@@ -34,7 +34,8 @@ pub(super) async fn run(
         url,
         headers: headers(scope, name, config, body.as_deref(), arrived)?,
         body: body.map(Bytes::from),
-        timeout: node.settings.timeout_seconds.map_or(PATIENCE, Duration::from_secs),
+        // where the node has its own limit, that one ends the exchange, and says so
+        timeout: node.settings.timeout_seconds.map_or(PATIENCE, |seconds| Duration::from_secs(seconds + 1)),
     };
     let incoming = scope.run.context.outbound.send(outgoing).await.map_err(of_outbound)?;
     let status = incoming.status.as_u16();

@@ -2,12 +2,13 @@
 
 use super::output::{Image, Output, Spent};
 use crate::{context::Context, reporter::Reporter};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use shared::{models::StepKey, pipeline::Definition};
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -29,9 +30,22 @@ pub(crate) struct Run<'a> {
     pub(crate) definition: &'a Definition,
     /// Taken by nodes that work.
     pub(super) slots: Semaphore,
+    /// Step name → what became of it in this attempt. A map that waited, or is tried again, goes on from there.
+    parts: Mutex<HashMap<String, Part>>,
     tokens: AtomicI64,
     nanos: AtomicI64,
     executed: AtomicI64,
+}
+
+/// What became of a node of a chain.
+#[derive(Clone)]
+pub(super) enum Part {
+    /// It began, and has not ended.
+    Begun(DateTime<Utc>),
+    /// It is recorded.
+    Done(Arc<Output>),
+    /// It is not to run.
+    Skipped,
 }
 
 /// A graph within a run: the pipeline, or the chain of a `map` for one entry.
@@ -67,6 +81,7 @@ impl<'a> Run<'a> {
             inputs,
             definition,
             slots: Semaphore::new(AT_ONCE),
+            parts: Mutex::default(),
             tokens: AtomicI64::new(0),
             nanos: AtomicI64::new(0),
             executed: AtomicI64::new(0),
@@ -87,6 +102,22 @@ impl<'a> Run<'a> {
 }
 
 impl Scope<'_> {
+    /// Notes what became of a node of a chain.
+    pub(super) fn note(&self, name: &str, part: Part) {
+        if self.entry.is_some() {
+            self.parts().insert(name.to_owned(), part);
+        }
+    }
+
+    /// What became of a node of a chain earlier in this attempt.
+    pub(super) fn noted(&self, name: &str) -> Option<Part> {
+        self.entry.is_some().then(|| self.parts().get(name).cloned()).flatten()
+    }
+
+    fn parts(&self) -> MutexGuard<'_, HashMap<String, Part>> {
+        self.run.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The name of a node's step.
     pub(super) fn step_name(&self, id: &str) -> String {
         format!("{}{id}", self.prefix)

@@ -9,6 +9,9 @@ use jsonpath_rust::JsonPath;
 use serde_json::{Value, json};
 use shared::pipeline::{Operation, Transform};
 
+/// Most bytes of an output; texts that grow are not even made beyond that.
+const MAX: usize = 16 * 1024 * 1024;
+
 pub(super) fn run(config: &Transform, arrived: &Arrived) -> Result<Output, Trouble> {
     let text = arrived.text();
     let separator = config.separator.as_deref().unwrap_or("\n");
@@ -19,7 +22,9 @@ pub(super) fn run(config: &Transform, arrived: &Arrived) -> Result<Output, Troub
         Operation::Trim => Output::text(text.trim().to_owned()),
         Operation::Replace => {
             let find = config.find.as_deref().unwrap_or_default();
-            Output::text(text.replace(find, config.replace.as_deref().unwrap_or_default()))
+            let replace = config.replace.as_deref().unwrap_or_default();
+            bounded(text.len().saturating_add(text.matches(find).count().saturating_mul(replace.len())))?;
+            Output::text(text.replace(find, replace))
         }
         Operation::JsonPath => {
             Output::json(at_path(&data(arrived)?, config.path.as_deref().unwrap_or("$"))?.unwrap_or_default())
@@ -38,11 +43,17 @@ pub(super) fn run(config: &Transform, arrived: &Arrived) -> Result<Output, Troub
         Operation::Join => match arrived.json() {
             Some(Value::Array(list)) => {
                 let texts: Vec<String> = list.iter().map(words).collect();
+                bounded(texts.len().saturating_mul(separator.len()))?;
                 Output::text(texts.join(separator))
             }
             Some(_) | None => return Err(Trouble::lasting("Its input is no list, which could be joined.")),
         },
     })
+}
+
+/// Refuses what would grow beyond all bounds before it is made.
+fn bounded(bytes: usize) -> Result<(), Trouble> {
+    if bytes > MAX { Err(Trouble::lasting("Its output would be too large to be kept.")) } else { Ok(()) }
 }
 
 fn data(arrived: &Arrived) -> Result<Value, Trouble> {
