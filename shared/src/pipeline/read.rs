@@ -127,6 +127,12 @@ impl ReadThrough<'_> {
             Some(id) if id.chars().count() > MAX_ID => {
                 self.note(at, format!("is to have at most {MAX_ID} characters"));
             }
+            Some(id) if names_a_part(id) => {
+                self.note(
+                    at,
+                    "looks like a part of another node: it is not to contain \"]/\" or end with \"/describe\"",
+                );
+            }
             Some(id) => return Some(id.to_owned()),
         }
         None
@@ -284,4 +290,10 @@ pub fn normalized(nodes: &Value, connections: &Value) -> (Value, Value) {
         }
     }
     (nodes, connections)
+}
+
+/// Whether an id is one under which a part of another node is recorded: what a map runs for an entry, or what an image
+/// analysis asks a model.
+fn names_a_part(id: &str) -> bool {
+    id.contains("]/") || id.ends_with("/describe")
 }

@@ -157,3 +157,11 @@ fn the_catalogue_has_every_type_with_its_schema() {
         assert!(properties.values().any(|property| property.get("description").is_some()), "{}", node_type.r#type);
     }
 }
+
+#[test]
+fn an_id_is_not_that_of_a_part_of_another_node() {
+    for (id, fits) in [("each[0]/say", false), ("look/describe", false), ("a/b", true), ("a[0]", true)] {
+        let read = Definition::read(&json!([{ "id": id, "type": "merge" }]), &json!([]));
+        assert_eq!(read.is_ok(), fits, "{id}");
+    }
+}

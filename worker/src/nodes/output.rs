@@ -19,6 +19,10 @@ const MAX: u64 = 16 * 1024 * 1024;
 /// Bytes of a large output that are shown.
 const PREVIEW: usize = 4 * 1024;
 
+/// Levels of lists and objects within each other. What is read back from a row or an object may have 128 with all that is
+/// around it.
+const MAX_DEPTH: usize = 64;
+
 /// What a node hands on; its form is that of a step's result.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Output {
@@ -106,6 +110,9 @@ impl Output {
     /// The result of the step; puts what is large into the object store.
     pub(super) async fn to_result(&self, context: &Context, job_id: Uuid, step: &str) -> Result<Value, KeepError> {
         let broken = |error: serde_json::Error| KeepError::Unwritable(error.to_string());
+        if self.json.as_ref().is_some_and(|json| is_deeper(json, MAX_DEPTH)) {
+            return Err(KeepError::Unwritable(format!("Its output has more than {MAX_DEPTH} levels.")));
+        }
         let size = self.words().len();
         let result = serde_json::to_value(self).map_err(broken)?;
         if size <= MAX_INLINE && (self.json.is_none() || result.to_string().len() <= MAX_INLINE) {
@@ -159,6 +166,16 @@ pub(super) enum KeepError {
     Unwritable(String),
 }
 
+/// Whether a value has more levels than these.
+fn is_deeper(json: &Value, levels: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match json {
+        Value::Array(entries) => Box::new(entries.iter()),
+        Value::Object(entries) => Box::new(entries.values()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return false,
+    };
+    levels == 0 || inner.any(|value| is_deeper(value, levels - 1))
+}
+
 /// The usual form of data in words.
 pub(crate) fn words(json: &Value) -> String {
     match json {
@@ -171,4 +188,17 @@ pub(crate) fn words(json: &Value) -> String {
 /// The beginning of a text.
 pub(crate) fn preview(text: &str) -> &str {
     &text[..text.floor_char_boundary(PREVIEW)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_counted_to_the_limit() {
+        let nested = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        assert!(!is_deeper(&nested(3), 3));
+        assert!(is_deeper(&nested(4), 3));
+        assert!(is_deeper(&json!({ "a": [{}] }), 2));
+    }
 }
