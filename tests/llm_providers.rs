@@ -127,15 +127,15 @@ async fn an_answer_ends_at_its_limit_or_at_a_stop_sequence() {
     for model in ALL {
         let mut short = request(model, "one two three");
         short.max_tokens = 2;
-        // the library takes the space around a whole answer away
+        // with the space at its end, whole and streamed
         let said = scene.ask(&short).await.unwrap();
-        assert_eq!((said.text.trim_end(), said.finish), ("answer to:", Finish::Length));
+        assert_eq!((said.text.as_str(), said.finish), ("answer to: ", Finish::Length));
         let (text, streamed) = scene.stream(&short).await;
         assert_eq!((text.as_str(), streamed.unwrap().finish), ("answer to: ", Finish::Length));
         let mut stopped = request(model, "one two three");
         stopped.stop = vec!["two".to_owned()];
         let said = scene.ask(&stopped).await.unwrap();
-        assert_eq!((said.text.trim_end(), said.finish), ("answer to: one", Finish::Stop));
+        assert_eq!((said.text.as_str(), said.finish), ("answer to: one ", Finish::Stop));
     }
 }
 
@@ -350,6 +350,50 @@ async fn a_429_that_one_worker_sees_holds_all_until_the_time_it_names() {
     assert!(scene.hold(&another, "peer-claude").await.is_some());
     assert!(scene.hold(&another, "peer-away").await.is_none());
     assert_eq!(scene.peer.received(), 2, "nobody asked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_answer_that_uses_a_limit_up_holds_all_workers_until_the_reset() {
+    let scene = Scene::new().await;
+    let another = scene.another();
+    scene.peer.announce(&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "2s")]);
+    scene.ask(&request("peer-model", "first")).await.unwrap();
+    let hold = scene.hold(&another, "peer-model").await.unwrap();
+    assert!(hold.reason.contains("rest"), "{hold:?}");
+    insist(&scene, &another, &request("peer-model", "second")).await;
+    let calls = scene.peer.calls();
+    assert_eq!((calls.len(), scene.peer.refused()), (2, 0));
+    assert!(calls[1].arrived.duration_since(calls[0].arrived) >= Duration::from_secs(2), "not before the reset");
+    // in a stream it is heard as soon as the answer begins
+    scene.peer.announce(&[
+        ("anthropic-ratelimit-requests-remaining", "0"),
+        ("anthropic-ratelimit-requests-reset", "2999-01-01T00:00:00Z"),
+    ]);
+    scene.stream(&request("peer-claude", "x")).await.1.unwrap();
+    let hold = scene.hold(&another, "peer-claude").await.unwrap();
+    assert!(hold.after > Duration::from_secs(60), "{hold:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_fewer_calls_are_left_than_are_open_they_are_spaced_until_the_reset() {
+    let scene = Scene::new().await;
+    let (another, served) = (scene.another(), scene.catalogue.find_served("peer-model").unwrap());
+    let left = |left| [("x-ratelimit-remaining-requests", left), ("x-ratelimit-reset-requests", "40s")];
+    scene.peer.announce(&left("1"));
+    scene.ask(&request("peer-model", "alone")).await.unwrap();
+    assert!(scene.hold(&another, "peer-model").await.is_none(), "one is left for one");
+    scene.peer.announce(&left("2"));
+    let open =
+        [scene.providers.admit(served.provider).await.unwrap(), scene.providers.admit(served.provider).await.unwrap()];
+    scene.ask(&request("peer-model", "third")).await.unwrap();
+    let hold = scene.hold(&another, "peer-model").await.unwrap();
+    assert!(hold.reason.contains("spaced"), "{hold:?}");
+    assert!(hold.after > Duration::from_secs(10), "{hold:?}");
+    // an answer with more to spare ends it
+    scene.peer.announce(&left("100"));
+    let [permit, _open] = open;
+    scene.providers.send(permit, served, &request("peer-model", "fourth"), None).await.unwrap();
+    assert!(scene.hold(&another, "peer-model").await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

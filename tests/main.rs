@@ -18,6 +18,7 @@ mod lists;
 mod live;
 mod llm_calls;
 mod llm_providers;
+mod llm_storm;
 mod local_model;
 mod operations;
 mod pipeline_crashes;

@@ -81,6 +81,7 @@ struct State {
     latency: Duration,
     pace: Duration,
     no_usage: bool,
+    headers: String,
     bucket: Option<Bucket>,
     next: VecDeque<Fault>,
     always: Option<Fault>,
@@ -129,6 +130,11 @@ impl LlmPeer {
     /// Answers come without counts of tokens.
     pub fn leave_out_usage(&self) {
         self.state().no_usage = true;
+    }
+
+    /// Good answers carry these headers.
+    pub fn announce(&self, headers: &[(&str, &str)]) {
+        self.state().headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     }
 
     /// Takes `rate` calls a second and `burst` at once, and answers 429 with `Retry-After` to the others.
@@ -310,11 +316,11 @@ async fn respond(request: &Request, number: usize, state: &Mutex<State>, gate: &
     if fault == Some(Fault::Hang) {
         std::future::pending::<()>().await;
     }
-    let (pace, usage) = {
+    let (pace, usage, headers) = {
         let state = state.lock().unwrap();
-        (state.pace, !state.no_usage)
+        (state.pace, !state.no_usage, state.headers.clone())
     };
-    Speech::new(request, usage, pace, fault.as_ref())
+    Speech::new(request, usage, pace, fault.as_ref(), &headers)
 }
 
 /// Says it. False if the connection is to be closed after it.

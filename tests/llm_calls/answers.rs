@@ -137,5 +137,5 @@ async fn a_generation_has_exactly_as_many_versions_as_were_asked_for_and_ends_be
     assert!(peer.max_concurrency() <= 5, "four of one job, one of the other");
     assert_eq!(usage(&world, id).await, [used("/ai/generate", "completed", 36)]);
     let result = world.wait_for_status(short, JobStatus::Completed).await.result.unwrap();
-    assert_eq!(result["choices"], json!([{ "text": "answer to:", "index": 0, "finish_reason": "length" }]));
+    assert_eq!(result["choices"], json!([{ "text": "answer to: ", "index": 0, "finish_reason": "length" }]));
 }

@@ -47,7 +47,7 @@ impl Speech {
     }
 
     /// What is said to a request.
-    pub(super) fn new(request: &Request, usage: bool, pace: Duration, fault: Option<&Fault>) -> Self {
+    pub(super) fn new(request: &Request, usage: bool, pace: Duration, fault: Option<&Fault>, headers: &str) -> Self {
         let Request { path, key, body } = request;
         let key = key.as_deref().unwrap_or_default();
         let dialect = match path.as_str() {
@@ -64,7 +64,7 @@ impl Speech {
             Some(Fault::Html) => Self::whole(200, "text/html", "", "<html><body>Welcome!</body></html>").bad(),
             Some(Fault::Empty) => Self::whole(200, "text/plain", "", "").bad(),
             Some(Fault::BrokenJson) if streamed => {
-                Self::stream(vec!["event: content_block_delta\ndata: {broken\n\n".to_owned()], pace).bad()
+                Self::stream(headers, vec!["event: content_block_delta\ndata: {broken\n\n".to_owned()], pace).bad()
             }
             Some(Fault::BrokenJson) => Self::whole(200, "application/json", "", "{broken").bad(),
             Some(Fault::Disconnect | Fault::Hang) => {
@@ -90,7 +90,7 @@ impl Speech {
                     }
                     _ => {}
                 }
-                let mut speech = Self::stream(events, pace);
+                let mut speech = Self::stream(headers, events, pace);
                 match fault {
                     None => speech,
                     Some(Fault::Break) => {
@@ -102,7 +102,7 @@ impl Speech {
                 }
             }
             None | Some(Fault::NoEnd | Fault::ErrorEvent | Fault::Break | Fault::Cut) => {
-                Self::whole(200, "application/json", "", &dialect.whole(&said, usage).to_string())
+                Self::whole(200, "application/json", headers, &dialect.whole(&said, usage).to_string())
             }
         }
     }
@@ -130,9 +130,10 @@ impl Speech {
         Self { pieces: vec![head, body.to_owned()], pace: Duration::ZERO, status: Some(status), good: true, keep: true }
     }
 
-    fn stream(events: Vec<String>, pace: Duration) -> Self {
-        let mut pieces =
-            vec!["HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_owned()];
+    fn stream(headers: &str, events: Vec<String>, pace: Duration) -> Self {
+        let mut pieces = vec![format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{headers}transfer-encoding: chunked\r\n\r\n"
+        )];
         pieces.extend(events.into_iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len())));
         pieces.push("0\r\n\r\n".to_owned());
         Self { pieces, pace, status: Some(200), good: true, keep: true }

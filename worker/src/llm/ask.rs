@@ -67,7 +67,7 @@ impl Asking<'_> {
             let (provider, code) = (served.provider.name.clone(), error.kind.code());
             metrics::counter!("atelier_llm_errors_total", "provider" => provider, "code" => code).increment(1);
             tracing::warn!(model = served.model.id, code, %error, "a model did not answer");
-            let is_last = !error.kind.is_passing() || relay.has_passed();
+            let is_last = !error.kind.is_passing() || relay.has_passed() || relay.is_deserted();
             earlier = Some(error);
             if is_last {
                 break;

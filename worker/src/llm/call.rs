@@ -138,14 +138,15 @@ impl Llm {
                 Err(Try::Again(error)) => CallFailure::Failed {
                     code: error.kind.code().to_owned(),
                     message: error.message,
-                    passing: error.kind.is_passing(),
+                    // nobody waits for another attempt
+                    passing: error.kind.is_passing() && !relay.is_deserted(),
                 },
             };
             failed.push(format!("{}: {}", next.model.id, failure.reason()));
             // the first that may pass decides whether another attempt is worth while
             last = last.filter(CallFailure::may_pass).or(Some(failure));
             // what was passed on cannot be taken back
-            if relay.has_passed() {
+            if relay.has_passed() || relay.is_deserted() {
                 break;
             }
         }

@@ -25,6 +25,11 @@ impl Relay {
         self.passed
     }
 
+    /// Whether whoever was to hear the answer has gone: then it is given up, and not asked for again.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.tokens.as_ref().is_some_and(mpsc::Sender::is_closed)
+    }
+
     /// Sends a call and passes its answer on; the answer returned ends before the first stop sequence, whether the model
     /// knows of them or not, and is the text that was passed on.
     pub(super) async fn send(
@@ -134,6 +139,16 @@ mod tests {
         let mut passed: Vec<_> = pieces.iter().map(|piece| cutter.add(piece)).collect();
         passed.push(cutter.rest());
         passed
+    }
+
+    #[test]
+    fn an_answer_is_deserted_only_when_its_listener_has_gone() {
+        let (sender, pieces) = mpsc::channel(1);
+        let relay = Relay::new(&[], Some(sender));
+        assert!(!relay.is_deserted());
+        drop(pieces);
+        assert!(relay.is_deserted());
+        assert!(!Relay::new(&[], None).is_deserted(), "nobody was to hear it");
     }
 
     #[test]
