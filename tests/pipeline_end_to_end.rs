@@ -173,7 +173,7 @@ async fn a_model_that_sees_is_sent_the_image_and_describes_it() {
     };
 
     let seen = run(json!({ "model": "peer-model", "prompt": "What is this?" }), "llm").await;
-    assert_eq!(seen["text"], LlmPeer::answer("What is this?"));
+    assert_eq!(seen["text"], LlmPeer::answer("What is this? [image]"), "it was sent the photo");
     assert_eq!(images(), [1]);
     // without a model it is the sentence made of what our own models found
     let found = run(json!({}), "image_analysis").await;
