@@ -1,7 +1,8 @@
 //! Addresses that clients want to be called at. What can be told from the address alone is told at once; what its name
 //! leads to is looked at by the worker that calls, each time.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use shared::addresses::is_public;
+use std::net::IpAddr;
 use url::{Host, Url};
 
 /// Checks the address of a call back.
@@ -19,50 +20,10 @@ pub(crate) fn check_callback(address: &str, allow_private: bool) -> Result<(), &
             let name = name.trim_end_matches('.');
             name == "localhost" || name.ends_with(".localhost")
         }
-        Some(Host::Ipv4(ip)) => is_private(IpAddr::V4(ip)),
-        Some(Host::Ipv6(ip)) => is_private(IpAddr::V6(ip)),
+        Some(Host::Ipv4(ip)) => !is_public(IpAddr::V4(ip)),
+        Some(Host::Ipv6(ip)) => !is_public(IpAddr::V6(ip)),
     };
     if private && !allow_private { Err("must not lead to a private address") } else { Ok(()) }
-}
-
-/// Whether an address is anything else than one host on the public internet.
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_private_v4(ip),
-        IpAddr::V6(ip) => is_private_v6(ip),
-    }
-}
-
-fn is_private_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    ip.is_loopback()
-        || ip.is_private()
-        || ip.is_link_local()
-        || ip.is_multicast()
-        || ip.is_documentation()
-        // this network; shared by carriers; protocol assignments; benchmarks; reserved, with broadcast at its end
-        || a == 0
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 198 && (18..20).contains(&b))
-        || a >= 240
-}
-
-fn is_private_v6(ip: Ipv6Addr) -> bool {
-    let [first, second, .., high, low] = ip.segments();
-    // written as IPv6, or reached through a translator (NAT64) or 6to4: what counts is the IPv4 address within
-    let within = if first == 0x2002 {
-        Some((second, ip.segments()[2]))
-    } else if ip.to_ipv4_mapped().is_some() || (first == 0x64 && second == 0xff9b) {
-        Some((high, low))
-    } else {
-        None
-    };
-    if let Some((high, low)) = within {
-        return is_private_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    }
-    // only 2000::/3 is handed out; documentation is a part of it
-    (first & 0xe000) != 0x2000 || (first == 0x2001 && second == 0xdb8)
 }
 
 #[cfg(test)]

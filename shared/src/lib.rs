@@ -5,6 +5,7 @@
 mod allocator;
 mod text_enum;
 
+pub mod addresses;
 pub mod config;
 pub mod db;
 pub mod events;
