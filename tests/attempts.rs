@@ -181,7 +181,7 @@ async fn an_attempt_that_lost_its_job_writes_nothing() {
 
     let before = format!("{:?}{:?}{:?}", world.job(id).await, world.steps(id).await, world.events(id).await);
     for ending in [Ending::Completed(json!({})), Ending::Failed(failure(), None), Ending::Cancelled] {
-        assert!(Job::finish(&mut conn, &[finish(&first, ending)]).await.unwrap().is_empty());
+        assert!(Job::finish(&mut conn, &[finish(&first, ending)]).await.unwrap().events.is_empty());
     }
     let recorded = JobStep::record(&mut conn, id, 1, &step_change(StepStatus::Completed)).await.unwrap();
     assert!(recorded.is_none());
@@ -191,9 +191,12 @@ async fn an_attempt_that_lost_its_job_writes_nothing() {
     let after = format!("{:?}{:?}{:?}", world.job(id).await, world.steps(id).await, world.events(id).await);
     assert_eq!(after, before);
 
-    let ends = Job::finish(&mut conn, &[finish(&second, Ending::Completed(json!({ "by": 2 })))]).await.unwrap();
+    let ends = Job::finish(&mut conn, &[finish(&second, Ending::Completed(json!({ "by": 2 })))]).await.unwrap().events;
     assert_eq!(ends.len(), 1);
-    assert!(Job::finish(&mut conn, &[finish(&second, Ending::Cancelled)]).await.unwrap().is_empty(), "an end is final");
+    assert!(
+        Job::finish(&mut conn, &[finish(&second, Ending::Cancelled)]).await.unwrap().events.is_empty(),
+        "an end is final"
+    );
     let job = world.job(id).await;
     assert_eq!((job.status, job.result), (JobStatus::Completed, Some(json!({ "by": 2 }))));
     assert_whole(&world.events(id).await, JobStatus::Completed);
@@ -222,7 +225,7 @@ async fn jobs_of_different_fates_end_in_one_statement() {
         stale,
         finish(&stopped, Ending::Cancelled),
     ];
-    let events = Job::finish(&mut conn, &finishes).await.unwrap();
+    let events = Job::finish(&mut conn, &finishes).await.unwrap().events;
     assert_eq!(events.len(), 3);
     for (job, status, completed) in
         [(&good, JobStatus::Completed, 1), (&bad, JobStatus::Failed, 1), (&stopped, JobStatus::Cancelled, 1)]
@@ -268,9 +271,9 @@ async fn a_job_that_is_to_be_cancelled_gets_no_further_attempt() {
     let mut conn = world.conn().await;
     let again = Job::retry(&mut conn, failing.id, 1, Duration::ZERO, true, &failure()).await.unwrap();
     assert!(again.is_none());
-    assert_eq!(Job::finish(&mut conn, &[finish(&failing, Ending::Cancelled)]).await.unwrap().len(), 1);
+    assert_eq!(Job::finish(&mut conn, &[finish(&failing, Ending::Cancelled)]).await.unwrap().events.len(), 1);
     let rescued = Job::rescue(&mut conn, Duration::ZERO, 10).await.unwrap();
-    assert!(matches!(&rescued[..], [Rescued::Ended(event)] if event.job_id == dying.id));
+    assert!(matches!(&rescued[..], [Rescued::Ended(ended)] if ended.events[0].job_id == dying.id));
     assert_eq!(world.job(dying.id).await.status, JobStatus::Cancelled);
 }
 
@@ -321,12 +324,12 @@ async fn the_last_of_two_jobs_that_end_together_frees_their_product() {
 
     // the second ends while the transaction of the first is still open
     Transactions::begin_transaction(&mut *one).await.unwrap();
-    assert_eq!(Job::finish(&mut one, &finishes[..1]).await.unwrap().len(), 1);
+    assert_eq!(Job::finish(&mut one, &finishes[..1]).await.unwrap().events.len(), 1);
     let mut second = Box::pin(Job::finish(&mut other, &finishes[1..]));
     let waits = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
     assert!(waits.is_err(), "it waits until it can see how the other ended");
     Transactions::commit_transaction(&mut *one).await.unwrap();
-    assert_eq!(second.await.unwrap().len(), 1);
+    assert_eq!(second.await.unwrap().events.len(), 1);
     let status = diesel::sql_query(format!("SELECT status AS text FROM products WHERE id = '{product}'"))
         .get_result::<Word>(&mut one)
         .await

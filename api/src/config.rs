@@ -1,11 +1,17 @@
 //! The settings of the API, read once from the environment.
 
 use crate::auth::passwords::PasswordPolicy;
+use ipnet::IpNet;
 use shared::{
     config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Secret, Telemetry},
     llm::Catalogue,
 };
-use std::{net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
+};
 use url::Url;
 
 /// Fewest bytes of a signing secret: as many as HS256 has.
@@ -42,6 +48,8 @@ pub struct Config {
     pub password_policy: PasswordPolicy,
     /// Whose pages may call the API; `*` for all.
     pub cors_origins: Vec<String>,
+    /// Networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether a run may call back to a private address.
     pub webhook_allow_private: bool,
     /// How long requests in work may take to finish when the process is asked to stop.
@@ -79,6 +87,7 @@ impl Config {
                 .map(|origin| origin.trim().trim_end_matches('/').to_owned())
                 .filter(|origin| !origin.is_empty())
                 .collect(),
+            trusted_proxies: networks(&mut from, "ATELIER_TRUSTED_PROXIES"),
             webhook_allow_private: from.switch("ATELIER_WEBHOOK_ALLOW_PRIVATE", false),
             shutdown_grace: from.seconds("ATELIER_SHUTDOWN_GRACE", 30),
         };
@@ -105,6 +114,20 @@ impl Config {
             }
         }
     }
+}
+
+/// Networks or single addresses, separated by commas.
+fn networks(from: &mut Reader, name: &str) -> Vec<IpNet> {
+    let listed = from.or(name, String::new());
+    let words = listed.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let mut networks = Vec::new();
+    for word in words {
+        match word.parse::<IpNet>().or_else(|_| word.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(network) => networks.push(network),
+            Err(_) => from.problem(format!("{name}: {word:?} is no network such as 10.0.0.0/8")),
+        }
+    }
+    networks
 }
 
 /// Settings that name nothing real.

@@ -1,7 +1,7 @@
 //! Starting and stopping: the listening socket, the app of each thread, and the order in which things end.
 
 use crate::{
-    auth::identify,
+    auth::admit,
     config::Config,
     edge::edge,
     error::ApiError,
@@ -69,8 +69,7 @@ impl Server {
                 .configure(routes::routes)
                 .into_app()
                 .default_service(web::to(fallback))
-                .wrap(from_fn(identify))
-                // Limits on requests and repeated requests by key belong here, inside CORS: their answers need its headers.
+                .wrap(from_fn(admit))
                 .wrap(Condition::new(has_cors, cors(&app_state.config)))
                 .wrap(from_fn(edge))
         })

@@ -12,7 +12,7 @@ use redis::{AsyncCommands, aio::ConnectionManager};
 use shared::{
     db,
     kind::Kind,
-    queue::{Queue, Ticket},
+    queue::{Hint, Queue, Ticket},
     storage::Storage,
     telemetry::{self, PrometheusHandle},
 };
@@ -116,6 +116,18 @@ impl State {
         };
         metrics::counter!("atelier_hints_lost_total", "to" => queue.to_owned()).increment(1);
         tracing::debug!(queue, lost, "the queue was not told; the scheduler will tell it");
+    }
+
+    /// Tells Redis about committed jobs of any queues; like [`State::push`] it never fails and never takes long.
+    pub(crate) async fn hint(&self, hints: &[Hint]) {
+        if hints.is_empty() {
+            return;
+        }
+        let pushed = timeout(HINT_PATIENCE, Hint::push(hints, &self.redis, &self.config.redis.prefix)).await;
+        if !matches!(pushed, Ok(Ok(()))) {
+            metrics::counter!("atelier_hints_lost_total", "to" => "queues").increment(1);
+            tracing::debug!(jobs = hints.len(), "the queues were not told; the scheduler will tell them");
+        }
     }
 
     /// Publishes a message on a channel; like [`State::push`] it never fails and never takes long.

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use diesel_async::RunQueryDsl;
 use shared::{
     events::{self, Event},
-    models::{Job, Rescued},
+    models::{Ended, Job, Rescued},
+    queue::Hint,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -51,18 +52,24 @@ impl Rescue {
             let rescued = Job::rescue(&mut conn, context.config.pace.silence, PAGE).await?;
             let found = rescued.len();
             count += found as u64;
-            let (mut again, mut ended) = (Vec::new(), Vec::new());
+            let (mut again, mut ended) = (Vec::new(), Ended::default());
             for rescued in rescued {
                 match rescued {
                     Rescued::Again(job) => again.push(job),
-                    Rescued::Ended(event) => ended.push(event),
+                    Rescued::Ended(Ended { events, hints }) => {
+                        ended.events.extend(events);
+                        ended.hints.extend(hints);
+                    }
                 }
             }
             // From here on Redis only makes it fast: what is lost is found by requeue, and events are stored.
             if let Err(error) = context.push(&again).await {
                 tracing::debug!("rescued jobs were not pushed: {error}");
             }
-            if let Err(error) = publish(context, &ended).await {
+            if let Err(error) = Hint::push(&ended.hints, &context.redis, &context.config.redis.prefix).await {
+                tracing::debug!("jobs that followed were not pushed: {error}");
+            }
+            if let Err(error) = publish(context, &ended.events).await {
                 tracing::debug!("the ends of jobs were not published: {error}");
             }
             if found < PAGE as usize {

@@ -1,6 +1,6 @@
 //! The kinds of job. A new kind starts here: add a variant, then follow the compiler.
 
-use crate::text_enum::text_enum;
+use crate::{letter::Letter, text_enum::text_enum};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -15,6 +15,10 @@ text_enum! {
         ChatCompletion = "chat_completion",
         /// Lets a language model go on from a prompt, in one or several versions.
         TextGeneration = "text_generation",
+        /// Brings one event to one receiver.
+        WebhookDelivery = "webhook_delivery",
+        /// Sends one mail.
+        Mail = "mail",
         /// Passes through every stage and does nothing else: the queue is tested and measured with it.
         Probe = "probe",
     }
@@ -27,6 +31,8 @@ impl Kind {
             Self::ImageAnalysis => "images",
             Self::PipelineRun => "pipelines",
             Self::ChatCompletion | Self::TextGeneration => "ai",
+            Self::WebhookDelivery => "webhooks",
+            Self::Mail => "mails",
             Self::Probe => "probes",
         }
     }
@@ -52,6 +58,10 @@ pub enum Payload {
     ChatCompletion(ChatCompletion),
     /// Of [`Kind::TextGeneration`].
     TextGeneration(TextGeneration),
+    /// Of [`Kind::WebhookDelivery`].
+    WebhookDelivery(WebhookDelivery),
+    /// Of [`Kind::Mail`].
+    Mail(Mail),
     /// Of [`Kind::Probe`].
     Probe(Probe),
 }
@@ -64,6 +74,8 @@ impl Payload {
             Self::PipelineRun(_) => Kind::PipelineRun,
             Self::ChatCompletion(_) => Kind::ChatCompletion,
             Self::TextGeneration(_) => Kind::TextGeneration,
+            Self::WebhookDelivery(_) => Kind::WebhookDelivery,
+            Self::Mail(_) => Kind::Mail,
             Self::Probe(_) => Kind::Probe,
         }
     }
@@ -75,7 +87,11 @@ impl Payload {
             Self::PipelineRun(PipelineRun { awaited: true, .. })
             | Self::ChatCompletion(_)
             | Self::TextGeneration(_) => Priority::Interactive,
-            Self::ImageAnalysis(_) | Self::PipelineRun(_) | Self::Probe(_) => Priority::Default,
+            Self::ImageAnalysis(_)
+            | Self::PipelineRun(_)
+            | Self::WebhookDelivery(_)
+            | Self::Mail(_)
+            | Self::Probe(_) => Priority::Default,
         }
     }
 }
@@ -201,6 +217,17 @@ pub struct TextGeneration {
     pub n: u8,
     /// Ends a version before the first of these.
     pub stop: Vec<String>,
+}
+
+/// Which event to bring where is in `webhook_deliveries`, under the id of the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookDelivery {}
+
+/// What to send; to whom is in `mails`, under the id of the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mail {
+    /// What it says. Nothing once the mail is sent: it may hold a link that opens an account.
+    pub letter: Option<Letter>,
 }
 
 /// A job that does nothing, in a chosen shape.

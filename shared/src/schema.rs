@@ -7,12 +7,13 @@ use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 table! { organizations (id) {
     id -> Uuid, name -> Text, slug -> Text, subscription_tier -> Text, settings -> Jsonb,
     created_at -> Timestamptz, updated_at -> Timestamptz, monthly_token_budget -> Nullable<Int8>,
-    monthly_cost_budget_nanos -> Nullable<Int8>,
+    monthly_cost_budget_nanos -> Nullable<Int8>, custom_limits -> Nullable<Jsonb>,
 } }
 table! { users (id) {
     id -> Uuid, email -> Text, username -> Text, full_name -> Text, password_hash -> Text, is_active -> Bool,
     mfa_enabled -> Bool, organization_id -> Uuid, preferences -> Jsonb, last_login_at -> Nullable<Timestamptz>,
-    created_at -> Timestamptz, updated_at -> Timestamptz,
+    created_at -> Timestamptz, updated_at -> Timestamptz, mfa_secret -> Nullable<Text>,
+    mfa_last_step -> Nullable<Int8>,
 } }
 table! { memberships (organization_id, user_id) {
     organization_id -> Uuid, user_id -> Uuid, role -> Text, joined_at -> Timestamptz,
@@ -109,6 +110,54 @@ table! { chat_entries (id) {
     id -> Uuid, user_id -> Uuid, message -> Text, response -> Text, model -> Text, created_at -> Timestamptz,
 } }
 table! { object_deletions (key) { key -> Text, created_at -> Timestamptz, } }
+table! { api_keys (id) {
+    id -> Uuid, user_id -> Uuid, organization_id -> Uuid, name -> Text, prefix -> Text, hash -> Bytea,
+    permissions -> Array<Text>, expires_at -> Timestamptz, last_used_at -> Nullable<Timestamptz>,
+    usage_count -> Int8, created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { recovery_codes (user_id, hash) {
+    user_id -> Uuid, hash -> Bytea, used_at -> Nullable<Timestamptz>,
+} }
+table! { password_resets (hash) {
+    hash -> Bytea, user_id -> Uuid, expires_at -> Timestamptz, used_at -> Nullable<Timestamptz>,
+    created_at -> Timestamptz,
+} }
+table! { invitations (id) {
+    id -> Uuid, organization_id -> Uuid, email -> Text, role -> Text, hash -> Bytea, status -> Text,
+    invited_by -> Nullable<Uuid>, expires_at -> Timestamptz, created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { audit_entries (id) {
+    id -> Uuid, organization_id -> Uuid, actor_id -> Nullable<Uuid>, action -> Text, target_type -> Text,
+    target_id -> Nullable<Uuid>, data -> Jsonb, ip -> Nullable<Text>, request_id -> Nullable<Text>,
+    created_at -> Timestamptz,
+} }
+table! { quota_windows (scope, period, starts) {
+    scope -> Uuid, period -> Text, starts -> Date, used -> Int8, warned -> Int2,
+} }
+table! { quota_reservations (job_id) {
+    job_id -> Uuid, user_id -> Uuid, organization_id -> Uuid, reserved_on -> Date,
+} }
+table! { idempotency_keys (user_id, route, hash) {
+    user_id -> Uuid, route -> Text, hash -> Bytea, owner -> Uuid, status -> Text, body_hash -> Nullable<Bytea>,
+    answer -> Nullable<Bytea>, claimed_at -> Timestamptz, created_at -> Timestamptz,
+} }
+table! { webhooks (id) {
+    id -> Uuid, user_id -> Uuid, organization_id -> Uuid, name -> Text, url -> Text, events -> Array<Text>,
+    secret -> Text, previous_secret -> Nullable<Text>, previous_secret_until -> Nullable<Timestamptz>,
+    is_active -> Bool, ordered -> Bool, disabled_reason -> Nullable<Text>, failures -> Int4,
+    last_delivery_at -> Nullable<Timestamptz>, created_at -> Timestamptz, updated_at -> Timestamptz,
+} }
+table! { webhook_deliveries (id) {
+    id -> Uuid, webhook_id -> Nullable<Uuid>, execution_id -> Nullable<Uuid>, event -> Text, body -> Text,
+    number -> Int8, created_at -> Timestamptz,
+} }
+table! { webhook_attempts (delivery_id, attempt) {
+    delivery_id -> Uuid, attempt -> Int4, sent_at -> Timestamptz, latency_ms -> Int4, status -> Nullable<Int2>,
+    error -> Nullable<Text>, answer -> Nullable<Text>,
+} }
+table! { mails (id) {
+    id -> Uuid, user_id -> Uuid, recipient -> Text, template -> Text, notice -> Bool, created_at -> Timestamptz,
+} }
 
 joinable!(refresh_tokens -> login_sessions (session_id));
 joinable!(login_sessions -> users (user_id));
@@ -124,6 +173,11 @@ joinable!(analysis_defects -> analyses (analysis_id));
 joinable!(executions -> jobs (id));
 joinable!(pipeline_schedules -> pipelines (pipeline_id));
 joinable!(llm_calls -> jobs (job_id));
+joinable!(api_keys -> users (user_id));
+joinable!(invitations -> organizations (organization_id));
+joinable!(webhook_deliveries -> jobs (id));
+joinable!(webhook_attempts -> webhook_deliveries (delivery_id));
+joinable!(mails -> jobs (id));
 allow_tables_to_appear_in_same_query!(
     organizations,
     users,
@@ -147,4 +201,16 @@ allow_tables_to_appear_in_same_query!(
     usage_records,
     chat_entries,
     object_deletions,
+    api_keys,
+    recovery_codes,
+    password_resets,
+    invitations,
+    audit_entries,
+    quota_windows,
+    quota_reservations,
+    idempotency_keys,
+    webhooks,
+    webhook_deliveries,
+    webhook_attempts,
+    mails,
 );

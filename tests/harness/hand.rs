@@ -144,7 +144,7 @@ impl Hand<'_> {
     async fn end(self, ending: Ending) -> DateTime<Utc> {
         let Job { id, kind, attempt, .. } = self.job;
         let finish = Finish { id, kind, attempt, ending };
-        let ended = Job::finish(&mut *self.world.conn().await, &[finish]).await.unwrap();
+        let ended = Job::finish(&mut *self.world.conn().await, &[finish]).await.unwrap().events;
         self.publish(&ended).await;
         ended[0].body.at
     }

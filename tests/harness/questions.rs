@@ -98,7 +98,7 @@ impl Question<'_> {
 
     async fn end(&self, ending: Ending) {
         let finish = Finish { id: self.job.id, kind: self.job.kind, attempt: self.job.attempt, ending };
-        let events = Job::finish(&mut *self.world.conn().await, &[finish]).await.unwrap();
+        let events = Job::finish(&mut *self.world.conn().await, &[finish]).await.unwrap().events;
         assert_eq!(events.len(), 1, "the job was no longer held");
         let _: () = announcement(&self.world.prefix, &events).query_async(&mut self.world.redis.clone()).await.unwrap();
     }

@@ -52,7 +52,7 @@ fn closing(job: &Job, call: &str, tokens: i64) -> Closing {
 
 async fn finish(conn: &mut AsyncPgConnection, job: &Job) {
     let finish = Finish { id: job.id, kind: job.kind, attempt: job.attempt, ending: Ending::Cancelled };
-    assert_eq!(Job::finish(conn, &[finish]).await.unwrap().len(), 1);
+    assert_eq!(Job::finish(conn, &[finish]).await.unwrap().events.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

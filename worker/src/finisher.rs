@@ -5,10 +5,12 @@
 //! the fewer round trips and commits each of them costs.
 
 use crate::write_error::WriteError;
+use redis::aio::ConnectionManager;
 use shared::{
     db::Pool,
     events::Event,
-    models::{Finish, Job},
+    models::{Ended, Finish, Job},
+    queue::Hint,
 };
 use std::collections::HashMap;
 use tokio::{
@@ -31,6 +33,14 @@ pub(crate) struct Finisher(mpsc::Sender<Request>);
 
 /// The task's end of the way.
 pub(crate) struct Requests(mpsc::Receiver<Request>);
+
+/// Where the ends are written, and who is told what follows from them.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    pub(crate) pool: Pool,
+    pub(crate) redis: ConnectionManager,
+    pub(crate) prefix: String,
+}
 
 struct Request {
     finish: Finish,
@@ -55,7 +65,7 @@ impl Finisher {
 
 impl Requests {
     /// Writes what comes in, until `end`; what is there by then is still written.
-    pub(crate) async fn run(mut self, pool: Pool, end: CancellationToken) {
+    pub(crate) async fn run(mut self, ledger: Ledger, end: CancellationToken) {
         let mut flights = JoinSet::new();
         let mut batch = Vec::new();
         loop {
@@ -63,7 +73,7 @@ impl Requests {
                 biased;
                 received = self.0.recv_many(&mut batch, MOST), if flights.len() < FLIGHTS => match received {
                     0 => break,
-                    _ => { flights.spawn(write(pool.clone(), std::mem::take(&mut batch))); }
+                    _ => { flights.spawn(write(ledger.clone(), std::mem::take(&mut batch))); }
                 },
                 Some(_) = flights.join_next(), if !flights.is_empty() => {}
                 () = end.cancelled() => break,
@@ -72,12 +82,12 @@ impl Requests {
         while let Ok(request) = self.0.try_recv() {
             batch.push(request);
         }
-        flights.spawn(write(pool, batch));
+        flights.spawn(write(ledger, batch));
         while flights.join_next().await.is_some() {}
     }
 }
 
-async fn write(pool: Pool, mut requests: Vec<Request>) {
+async fn write(ledger: Ledger, mut requests: Vec<Request>) {
     // of two attempts at one job only the later one can hold it
     requests.sort_by_key(|request| (request.finish.id, -request.finish.attempt));
     let (mut finishes, mut answers): (Vec<Finish>, Vec<_>) = (Vec::new(), Vec::new());
@@ -90,16 +100,21 @@ async fn write(pool: Pool, mut requests: Vec<Request>) {
             answers.push(answer);
         }
     }
-    match finish(&pool, &finishes).await {
-        Ok(mut events) => {
+    match ledger.finish(&finishes).await {
+        Ok((mut events, hints)) => {
             for (finish, answer) in finishes.iter().zip(answers) {
                 let _ = answer.send(Ok(events.remove(&finish.id)));
             }
+            ledger.hint(&hints).await;
         }
         Err(WriteError::Refused(_)) if finishes.len() > 1 => {
             for (finish_one, answer) in finishes.iter().zip(answers) {
-                let alone = finish(&pool, std::slice::from_ref(finish_one)).await;
-                let _ = answer.send(alone.map(|mut events| events.remove(&finish_one.id)));
+                let (ended, hints) = match ledger.finish(std::slice::from_ref(finish_one)).await {
+                    Ok((mut events, hints)) => (Ok(events.remove(&finish_one.id)), hints),
+                    Err(error) => (Err(error), Vec::new()),
+                };
+                let _ = answer.send(ended);
+                ledger.hint(&hints).await;
             }
         }
         Err(error) => {
@@ -110,11 +125,22 @@ async fn write(pool: Pool, mut requests: Vec<Request>) {
     }
 }
 
-async fn finish(pool: &Pool, finishes: &[Finish]) -> Result<HashMap<Uuid, Event>, WriteError> {
-    if finishes.is_empty() {
-        return Ok(HashMap::new());
+impl Ledger {
+    /// Ends jobs in one transaction: the last events of those that ended, and the jobs that follow.
+    async fn finish(&self, finishes: &[Finish]) -> Result<(HashMap<Uuid, Event>, Vec<Hint>), WriteError> {
+        if finishes.is_empty() {
+            return Ok((HashMap::new(), Vec::new()));
+        }
+        let Ended { events, hints } = Job::finish(&mut *self.pool.get().await?, finishes).await?;
+        Ok((events.into_iter().map(|event| (event.job_id, event)).collect(), hints))
     }
-    let mut conn = pool.get().await?;
-    let events = Job::finish(&mut conn, finishes).await?;
-    Ok(events.into_iter().map(|event| (event.job_id, event)).collect())
+
+    /// Tells Redis of jobs that followed; a lost hint is repaired by the scheduler.
+    async fn hint(&self, hints: &[Hint]) {
+        if !hints.is_empty()
+            && let Err(error) = Hint::push(hints, &self.redis, &self.prefix).await
+        {
+            tracing::debug!(%error, "jobs that followed were not pushed");
+        }
+    }
 }

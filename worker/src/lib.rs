@@ -26,6 +26,7 @@ mod write_error;
 use anyhow::{Context as _, Result};
 use config::Config;
 use context::Context;
+use finisher::Ledger;
 use serde_json::json;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -53,7 +54,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let mut upkeep = JoinSet::new();
     upkeep.spawn(heartbeat::run(context.clone(), upkeep_ends.clone()));
     upkeep.spawn(cancel::listen(context.clone(), upkeep_ends.clone()));
-    upkeep.spawn(finishes.run(context.pool.clone(), upkeep_ends.clone()));
+    let (pool, redis, prefix) = (context.pool.clone(), context.redis.clone(), context.prefix.clone());
+    upkeep.spawn(finishes.run(Ledger { pool, redis, prefix }, upkeep_ends.clone()));
     upkeep.spawn(stored.run(context.redis.clone(), context.prefix.clone(), upkeep_ends.clone()));
 
     tokio::select! {

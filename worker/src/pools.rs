@@ -213,7 +213,10 @@ mod tests {
         let chosen = Pools::load(None, &["images".to_owned()]).unwrap();
         assert_eq!(chosen.names(), ["images"]);
         let error = Pools::load(None, &["image".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("--pool takes one of: images, interactive, pipelines, probes"), "{error}");
+        assert!(
+            error.contains("--pool takes one of: deliveries, images, interactive, mails, pipelines, probes"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,17 +1,9 @@
 //! The caller of a request: an extractor, so that a handler which names it cannot be reached without credentials.
 
-use crate::{alias::PREFIX, error::ApiError, state::State};
-use actix_web::{
-    Error, FromRequest, HttpMessage, HttpRequest,
-    body::MessageBody,
-    dev::{Payload, ServiceRequest, ServiceResponse},
-    http::header::AUTHORIZATION,
-    middleware::Next,
-    web,
-};
+use crate::{error::ApiError, state::State};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header::AUTHORIZATION};
 use futures_util::future::{Ready, ready};
 use shared::models::{LoginSession, Role, Tier};
-use std::ops::Deref;
 use uuid::Uuid;
 
 /// Who calls, as the database has it now: a changed role or an ended session counts at once.
@@ -25,16 +17,23 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
     /// The organization's tier.
     pub(crate) tier: Tier,
-    /// The login session that the token belongs to.
-    pub(crate) session_id: Uuid,
+    /// What the caller showed.
+    pub(crate) credential: Credential,
 }
 
-/// A caller who may create and change things: anyone but a viewer.
-#[derive(Debug, Clone)]
-pub(crate) struct Writer(pub Caller);
-
-/// What became of the credentials of a request, until its handler asks.
-struct Identified(Result<Caller, ApiError>);
+/// What a caller showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// An access token of this login session.
+    Session(Uuid),
+    /// An API key.
+    Key {
+        /// Its id.
+        id: Uuid,
+        /// What it may.
+        permissions: Vec<String>,
+    },
+}
 
 /// Left in a request for the log line at its end.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +53,19 @@ impl Caller {
             organization_id: holder.organization_id,
             role: holder.role,
             tier: holder.tier,
-            session_id: claims.sid,
+            credential: Credential::Session(claims.sid),
         })
+    }
+
+    /// The login session of the caller.
+    ///
+    /// # Errors
+    /// 403 for a key: it belongs to none.
+    pub(crate) fn session(&self) -> Result<Uuid, ApiError> {
+        match self.credential {
+            Credential::Session(id) => Ok(id),
+            Credential::Key { .. } => Err(ApiError::forbidden("An API key cannot do this; log in")),
+        }
     }
 
     /// The caller's share of turns in the queue.
@@ -84,39 +94,10 @@ impl Caller {
     }
 }
 
-impl Deref for Writer {
-    type Target = Caller;
-
-    fn deref(&self) -> &Caller {
-        &self.0
-    }
-}
-
 /// The token of an `Authorization: Bearer` header.
 pub(crate) fn bearer(request: &HttpRequest) -> Option<&str> {
     let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// A layer that looks up who calls before any extractor runs.
-///
-/// The extractors of a handler run side by side and the first error is the answer. Were the look-up one of them, who is
-/// not let in would hear what is wrong with the body instead, because that is found out sooner.
-pub(crate) async fn identify(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    if request.path().starts_with(PREFIX)
-        && let Some(state) = request.app_data::<web::Data<State>>()
-        && let Some(token) = bearer(request.request())
-    {
-        let identified = Caller::from_token(state, token).await;
-        if let Ok(caller) = &identified {
-            request.extensions_mut().insert(CallerId(caller.user_id));
-        }
-        request.extensions_mut().insert(Identified(identified));
-    }
-    next.call(request).await
 }
 
 impl FromRequest for Caller {
@@ -124,17 +105,8 @@ impl FromRequest for Caller {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let identified = request.extensions_mut().remove::<Identified>();
-        ready(identified.map_or_else(|| Err(ApiError::unauthenticated()), |Identified(result)| result))
-    }
-}
-
-impl FromRequest for Writer {
-    type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let caller = Caller::from_request(request, payload).into_inner();
-        ready(caller.and_then(|caller| caller.require_writer().map(|()| Self(caller))))
+        // left there by the layer that lets requests in
+        let admitted = request.extensions().get::<Self>().cloned();
+        ready(admitted.ok_or_else(ApiError::unauthenticated))
     }
 }

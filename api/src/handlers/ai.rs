@@ -6,7 +6,7 @@ use super::{
     token_stream,
 };
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::ApiError,
     extract::Valid,
     list::{self, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable},
@@ -141,7 +141,7 @@ fn stop_rule(stop: &Option<Stop>, _: &Models) -> garde::Result {
 #[post("/ai/chat")]
 pub(crate) async fn complete_chat(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     body: Valid<AskChat>,
 ) -> Result<HttpResponse, ApiError> {
     let stream = body.0.stream.unwrap_or(false);
@@ -191,7 +191,7 @@ pub(super) async fn begin_chat(
 #[post("/ai/generate")]
 pub(crate) async fn generate_text(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     body: Valid<AskGenerate>,
 ) -> Result<HttpResponse, ApiError> {
     let ask = body.0;

@@ -2,7 +2,7 @@
 
 use super::submit::{Submission, push, submit};
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::ApiError,
     list::{self, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable},
     state::State,
@@ -79,7 +79,7 @@ pub(crate) async fn get_analysis(
 #[post("/analysis/{image_id}/retry")]
 pub(crate) async fn retry_analysis(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
     let missing = || ApiError::not_found("Image");

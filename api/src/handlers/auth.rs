@@ -9,6 +9,7 @@ use crate::{
     },
     error::{ApiError, Code},
     extract::{Valid, not_blank},
+    origin::client_ip,
     state::State,
     views::{AuthUser, Message, TokenSet, username_rule},
 };
@@ -203,7 +204,8 @@ pub(crate) async fn refresh(state: web::Data<State>, body: Valid<Refresh>) -> Re
 #[utoipa::path(tag = "auth", responses((status = 200, body = Message)), security(("bearer" = [])))]
 #[post("/auth/logout")]
 pub(crate) async fn logout(state: web::Data<State>, caller: Caller) -> Result<web::Json<Message>, ApiError> {
-    LoginSession::end(&mut *state.conn().await?, caller.session_id).await?;
+    let session = caller.session()?;
+    LoginSession::end(&mut *state.conn().await?, session).await?;
     Ok(web::Json(Message::new("Successfully logged out")))
 }
 
@@ -237,7 +239,7 @@ pub(crate) async fn update_password(
     caller: Caller,
     body: Valid<UpdatePassword>,
 ) -> Result<web::Json<Message>, ApiError> {
-    let Valid(change) = body;
+    let (Valid(change), session) = (body, caller.session()?);
     let user = User::get(&mut *state.conn().await?, caller.user_id).await?;
     if change.new_password.to_lowercase() == user.email {
         return Err(ApiError::invalid_field("new_password", "must not be the email address"));
@@ -249,7 +251,7 @@ pub(crate) async fn update_password(
     let mut conn = state.conn().await?;
     conn.transaction::<_, ApiError, _>(async |conn| {
         User::set_password(conn, caller.user_id, &hash).await?;
-        LoginSession::end_others(conn, caller.user_id, caller.session_id).await?;
+        LoginSession::end_others(conn, caller.user_id, session).await?;
         Ok(())
     })
     .await?;
@@ -263,7 +265,7 @@ async fn open_session(
     account: &Account,
     request: &HttpRequest,
 ) -> Result<TokenSet, ApiError> {
-    let ip = request.peer_addr().map(|address| address.ip().to_string());
+    let ip = client_ip(request).map(|address| address.to_string());
     let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
     let agent: Option<String> = agent.map(|agent| agent.chars().take(AGENT_CHARS).collect());
     conn.transaction(async |conn| {

@@ -5,7 +5,7 @@ use super::{
     submit::{Submission, push, submit},
 };
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::{ApiError, Detail},
     extract::Valid,
     state::State,
@@ -56,7 +56,7 @@ fn no_repeats(ids: &[Uuid], (): &()) -> garde::Result {
 #[post("/batch")]
 pub(crate) async fn create_batch(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     body: Valid<CreateBatch>,
 ) -> Result<HttpResponse, ApiError> {
     let Valid(CreateBatch { product_id, image_ids }) = body;
@@ -129,7 +129,7 @@ pub(crate) async fn get_batch(
 #[delete("/batch/{job_id}")]
 pub(crate) async fn cancel_batch(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
     let mut conn = state.conn().await?;

@@ -5,7 +5,7 @@ use super::{
     model_job::{ModelJob, result},
 };
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::ApiError,
     extract::{Valid, not_blank},
     list::{self, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable},
@@ -101,7 +101,7 @@ static HISTORY: ListSpec = ListSpec {
 #[post("/chat")]
 pub(crate) async fn send_message(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     body: Valid<Say>,
 ) -> Result<HttpResponse, ApiError> {
     let (job, model) = begin(&state, &caller, body.0, Endpoint::Chat).await?;
@@ -210,7 +210,7 @@ pub(crate) async fn list_history(
     responses((status = 204, description = "The history is empty")),
 )]
 #[delete("/chat/history")]
-pub(crate) async fn clear_history(state: web::Data<State>, caller: Writer) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn clear_history(state: web::Data<State>, caller: Caller) -> Result<HttpResponse, ApiError> {
     ChatExchange::clear(&mut *state.conn().await?, caller.user_id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

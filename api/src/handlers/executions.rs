@@ -5,7 +5,7 @@ use super::{
     pipeline_runs::{RunAccepted, accept},
 };
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::ApiError,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
@@ -135,7 +135,7 @@ pub(crate) async fn get_execution(
 #[post("/executions/{id}/cancel")]
 pub(crate) async fn cancel_execution(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
     let id = *id;
@@ -147,7 +147,7 @@ pub(crate) async fn cancel_execution(
     let cancelled = Job::cancel_in_organization(&mut conn, id, caller.organization_id).await?;
     drop(conn);
     match cancelled {
-        Some(Cancelled::AtOnce(event)) => announce(&state, &event).await,
+        Some(Cancelled::AtOnce(ended)) => announce(&state, &ended).await,
         Some(Cancelled::Requested) => ask_to_stop(&state, id).await,
         Some(Cancelled::TooLate(status)) => {
             return Err(ApiError::conflict(format!("The execution has already ended: it is {status}")));
@@ -175,7 +175,7 @@ pub(crate) async fn cancel_execution(
 #[post("/executions/{id}/retry")]
 pub(crate) async fn retry_execution(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
     let mut conn = state.conn().await?;

@@ -1,7 +1,7 @@
 //! The images of a product, after their upload.
 
 use super::jobs::tell_stopped;
-use crate::{auth::Writer, error::ApiError, extract::Valid, state::State, views::ImageView};
+use crate::{auth::Caller, error::ApiError, extract::Valid, state::State, views::ImageView};
 use actix_web::{HttpResponse, delete, put, web};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use garde::Validate;
@@ -37,7 +37,7 @@ fn only_true(is_primary: &bool, (): &()) -> garde::Result {
 #[put("/products/{product_id}/images/{image_id}")]
 pub(crate) async fn update_image(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     ids: web::Path<(Uuid, Uuid)>,
     body: Valid<UpdateImage>,
 ) -> Result<HttpResponse, ApiError> {
@@ -70,7 +70,7 @@ pub(crate) async fn update_image(
 #[delete("/products/{product_id}/images/{image_id}")]
 pub(crate) async fn delete_image(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     ids: web::Path<(Uuid, Uuid)>,
 ) -> Result<HttpResponse, ApiError> {
     let (product_id, image_id) = ids.into_inner();

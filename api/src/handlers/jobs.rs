@@ -1,7 +1,7 @@
 //! Image analyses as jobs: listing, following, cancelling.
 
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::ApiError,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
@@ -10,9 +10,9 @@ use crate::{
 use actix_web::{HttpResponse, get, post, web};
 use diesel_async::AsyncPgConnection;
 use shared::{
-    events::{self, Event},
+    events,
     kind::Kind,
-    models::{Cancelled, Job, StoppedJobs},
+    models::{Cancelled, Ended, Job, StoppedJobs},
 };
 use uuid::Uuid;
 
@@ -106,7 +106,7 @@ pub(crate) async fn get_job(
 #[post("/jobs/{job_id}/cancel")]
 pub(crate) async fn cancel_job(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
     let mut conn = state.conn().await?;
@@ -136,7 +136,7 @@ pub(super) async fn stop_job(
     user_id: Uuid,
 ) -> Result<(), ApiError> {
     match Job::cancel(conn, id, user_id).await? {
-        Some(Cancelled::AtOnce(event)) => announce(state, &event).await,
+        Some(Cancelled::AtOnce(ended)) => announce(state, &ended).await,
         Some(Cancelled::Requested) => ask_to_stop(state, id).await,
         Some(Cancelled::TooLate(status)) => {
             return Err(ApiError::conflict(format!("The job has already ended: it is {status}")));
@@ -146,12 +146,15 @@ pub(super) async fn stop_job(
     Ok(())
 }
 
-/// Publishes an event that has been stored.
-pub(super) async fn announce(state: &State, event: &Event) {
-    match serde_json::to_string(event) {
-        Ok(message) => state.publish(&events::channel(&state.config.redis.prefix, event.job_id), &message).await,
-        Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
+/// Tells listeners and queues of a job that has ended, after the commit.
+pub(super) async fn announce(state: &State, ended: &Ended) {
+    for event in &ended.events {
+        match serde_json::to_string(event) {
+            Ok(message) => state.publish(&events::channel(&state.config.redis.prefix, event.job_id), &message).await,
+            Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
+        }
     }
+    state.hint(&ended.hints).await;
 }
 
 /// Tells the workers that a job is to stop; its row says so already.
@@ -161,8 +164,8 @@ pub(super) async fn ask_to_stop(state: &State, job_id: Uuid) {
 
 /// Tells listeners and workers about jobs that a deletion stopped, after its commit.
 pub(super) async fn tell_stopped(state: &State, stopped: &StoppedJobs) {
-    for event in &stopped.ended {
-        announce(state, event).await;
+    for ended in &stopped.ended {
+        announce(state, ended).await;
     }
     for &job_id in &stopped.running {
         ask_to_stop(state, job_id).await;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     addresses::check_callback,
-    auth::Writer,
+    auth::Caller,
     error::{ApiError, Code, Detail},
     extract::{Valid, object},
     state::State,
@@ -135,7 +135,7 @@ pub(crate) struct RunCompleted {
 #[post("/pipelines/{id}/run")]
 pub(crate) async fn run_pipeline(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
     body: Valid<RunPipeline, 5>,
 ) -> Result<HttpResponse, ApiError> {

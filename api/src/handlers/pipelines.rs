@@ -2,7 +2,7 @@
 
 use super::pipeline_body::{CreatePipeline, UpdatePipeline, complete_metadata, read_definition};
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::ApiError,
     etag::{IfMatch, etag},
     extract::Valid,
@@ -111,7 +111,7 @@ pub(crate) async fn list_node_types(_: Caller, params: ListParams) -> Result<Htt
 #[post("/pipelines")]
 pub(crate) async fn create_pipeline(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     body: Valid<CreatePipeline, 5>,
 ) -> Result<HttpResponse, ApiError> {
     let Valid(body) = body;
@@ -175,7 +175,7 @@ pub(crate) async fn get_pipeline(
 #[put("/pipelines/{id}")]
 pub(crate) async fn update_pipeline(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
     if_match: IfMatch,
     body: Valid<UpdatePipeline, 5>,
@@ -221,7 +221,7 @@ pub(crate) async fn update_pipeline(
 #[delete("/pipelines/{id}")]
 pub(crate) async fn delete_pipeline(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, ApiError> {
@@ -255,7 +255,7 @@ pub(crate) async fn delete_pipeline(
 #[post("/pipelines/{id}/duplicate")]
 pub(crate) async fn duplicate_pipeline(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
     let original = find(&mut *state.conn().await?, *id, caller.organization_id).await?;

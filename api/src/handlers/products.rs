@@ -2,7 +2,7 @@
 
 use super::jobs::tell_stopped;
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::ApiError,
     extract::{Valid, not_blank},
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
@@ -161,7 +161,7 @@ pub(crate) async fn list_products(
 #[post("/products")]
 pub(crate) async fn create_product(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     body: Valid<CreateProduct>,
 ) -> Result<HttpResponse, ApiError> {
     let Valid(body) = body;
@@ -215,7 +215,7 @@ pub(crate) async fn get_product(
 #[put("/products/{product_id}")]
 pub(crate) async fn update_product(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
     body: Valid<UpdateProduct>,
 ) -> Result<HttpResponse, ApiError> {
@@ -254,7 +254,7 @@ pub(crate) async fn update_product(
 #[delete("/products/{product_id}")]
 pub(crate) async fn delete_product(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
     let mut conn = state.conn().await?;

@@ -5,7 +5,7 @@ use super::{
     pipelines::find as find_pipeline,
 };
 use crate::{
-    auth::{Caller, Writer},
+    auth::Caller,
     error::ApiError,
     extract::Valid,
     list::{self, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable},
@@ -123,7 +123,7 @@ pub(crate) async fn list_schedules(
 #[post("/pipelines/{id}/schedules")]
 pub(crate) async fn create_schedule(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     id: web::Path<Uuid>,
     body: Valid<CreateSchedule>,
 ) -> Result<HttpResponse, ApiError> {
@@ -192,7 +192,7 @@ pub(crate) async fn get_schedule(
 #[put("/pipelines/{id}/schedules/{schedule_id}")]
 pub(crate) async fn update_schedule(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     ids: web::Path<(Uuid, Uuid)>,
     body: Valid<UpdateSchedule>,
 ) -> Result<HttpResponse, ApiError> {
@@ -223,7 +223,7 @@ pub(crate) async fn update_schedule(
 #[delete("/pipelines/{id}/schedules/{schedule_id}")]
 pub(crate) async fn delete_schedule(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     ids: web::Path<(Uuid, Uuid)>,
 ) -> Result<HttpResponse, ApiError> {
     let (id, schedule_id) = *ids;

@@ -4,13 +4,7 @@ use super::{
     submit::{Submission, push, submit},
     upload_form::{IMAGE_TYPES, MAX_IMAGE_BYTES, UploadForm, UploadedFile, base_name, too_large},
 };
-use crate::{
-    auth::{Caller, Writer},
-    error::ApiError,
-    extract::Valid,
-    state::State,
-    views::URL_VALID,
-};
+use crate::{auth::Caller, error::ApiError, extract::Valid, state::State, views::URL_VALID};
 use actix_multipart::Multipart;
 use actix_web::{HttpResponse, post, web};
 use diesel::result::DatabaseErrorKind;
@@ -110,7 +104,7 @@ pub(crate) struct UploadAccepted {
 #[post("/uploads/presigned-url")]
 pub(crate) async fn presign_upload(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     body: Valid<AnnounceUpload>,
 ) -> Result<HttpResponse, ApiError> {
     let Valid(body) = body;
@@ -158,7 +152,7 @@ pub(crate) async fn presign_upload(
 #[post("/uploads/confirm")]
 pub(crate) async fn confirm_upload(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     body: Valid<ConfirmUpload>,
 ) -> Result<HttpResponse, ApiError> {
     let Valid(ConfirmUpload { image_id }) = body;
@@ -197,7 +191,7 @@ pub(crate) async fn confirm_upload(
 #[post("/uploads/direct")]
 pub(crate) async fn upload_directly(
     state: web::Data<State>,
-    caller: Writer,
+    caller: Caller,
     form: Multipart,
 ) -> Result<HttpResponse, ApiError> {
     let UploadForm { product_id, file } = UploadForm::read(form).await?;

@@ -165,7 +165,14 @@ fn result_data(job: &Job, status: StepStatus, results: Option<Value>) -> Value {
 fn job_type(job: &Job) -> JobType {
     match job.payload() {
         Ok(Payload::ImageAnalysis(ImageAnalysis { job_type, .. })) => job_type,
-        Ok(Payload::PipelineRun(_) | Payload::ChatCompletion(_) | Payload::TextGeneration(_) | Payload::Probe(_))
+        Ok(
+            Payload::PipelineRun(_)
+            | Payload::ChatCompletion(_)
+            | Payload::TextGeneration(_)
+            | Payload::WebhookDelivery(_)
+            | Payload::Mail(_)
+            | Payload::Probe(_),
+        )
         | Err(_) => JobType::Single,
     }
 }

@@ -1,10 +1,11 @@
 //! How jobs end: status, result, steps left open, consequences for what the job was about, and the last event, written
 //! together. Many jobs end in one statement, because a worker that runs short jobs does little else.
 
-use super::{Job, JobStatus, analyses, job_events::body_json, llm_calls, storable};
+use super::{Job, JobStatus, analyses, job_events::body_json, llm_calls, mails, quotas, storable, webhook_deliveries};
 use crate::{
     events::{Change, Event, EventBody, Progress},
     kind::Kind,
+    queue::Hint,
 };
 use chrono::Utc;
 use diesel::{
@@ -84,6 +85,16 @@ pub struct Finish {
     pub ending: Ending,
 }
 
+/// What became of jobs that were to end; it is committed, and others are to be told.
+#[derive(Debug, Clone, Default)]
+pub struct Ended {
+    /// The last event of each job that ended, for those who listen. A job without one is no longer held by its attempt,
+    /// and nothing was written about it.
+    pub events: Vec<Event>,
+    /// The jobs that follow from it: webhook deliveries, mails.
+    pub hints: Vec<Hint>,
+}
+
 #[derive(QueryableByName)]
 struct Stored {
     #[diesel(sql_type = SqlUuid)]
@@ -95,7 +106,8 @@ struct Stored {
 }
 
 impl Ending {
-    const fn status(&self) -> JobStatus {
+    /// The job's status from then on.
+    pub const fn status(&self) -> JobStatus {
         match self {
             Self::Completed(_) => JobStatus::Completed,
             Self::Failed(..) => JobStatus::Failed,
@@ -140,12 +152,8 @@ impl Ending {
 }
 
 impl Job {
-    /// Ends jobs from within their attempts, all of them in one transaction. Returns the events to be published; a job
-    /// without one is no longer held by its attempt, and nothing was written about it. No job may be named twice.
-    pub fn finish<'a>(
-        conn: &'a mut AsyncPgConnection,
-        finishes: &'a [Finish],
-    ) -> BoxFuture<'a, QueryResult<Vec<Event>>> {
+    /// Ends jobs from within their attempts, all of them in one transaction. No job may be named twice.
+    pub fn finish<'a>(conn: &'a mut AsyncPgConnection, finishes: &'a [Finish]) -> BoxFuture<'a, QueryResult<Ended>> {
         // boxed: the compiler cannot prove for every lifetime that a closure which borrows gives a future that is `Send`
         if finishes.iter().any(|finish| has_consequences(finish.kind)) {
             conn.transaction(async move |conn| end(conn, JobStatus::Running, finishes).await).boxed()
@@ -158,14 +166,19 @@ impl Job {
 /// Whether the end of such a job changes more than the job.
 const fn has_consequences(kind: Kind) -> bool {
     match kind {
-        Kind::ImageAnalysis | Kind::PipelineRun | Kind::ChatCompletion | Kind::TextGeneration => true,
+        Kind::ImageAnalysis
+        | Kind::PipelineRun
+        | Kind::ChatCompletion
+        | Kind::TextGeneration
+        | Kind::WebhookDelivery
+        | Kind::Mail => true,
         Kind::Probe => false,
     }
 }
 
 /// Ends the jobs that have the status `from` and the attempt named. The caller has begun a transaction if any of them
 /// [has consequences](has_consequences).
-pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes: &[Finish]) -> QueryResult<Vec<Event>> {
+pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes: &[Finish]) -> QueryResult<Ended> {
     let at = Utc::now();
     let column = |value: fn(&Finish) -> Value| finishes.iter().map(value).collect::<Vec<_>>();
     let bodies: Vec<Value> = finishes
@@ -213,7 +226,23 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes:
     if !called.is_empty() {
         llm_calls::settle(conn, &called).await?;
     }
-    stored.into_iter().map(Stored::into_event).collect()
+    let asked: Vec<_> = ended(&[Kind::ImageAnalysis, Kind::PipelineRun, Kind::ChatCompletion, Kind::TextGeneration]);
+    let mut hints = Vec::new();
+    if !asked.is_empty() {
+        quotas::settle(conn, &asked).await?;
+        hints.extend(webhook_deliveries::announce_ends(conn, &asked, at).await?);
+        hints.extend(mails::announce_ends(conn, &asked, at).await?);
+    }
+    let delivered = ended(&[Kind::WebhookDelivery]);
+    if !delivered.is_empty() {
+        hints.extend(webhook_deliveries::settle(conn, &delivered, at).await?);
+    }
+    let sent = ended(&[Kind::Mail]);
+    if !sent.is_empty() {
+        mails::settle(conn, &sent).await?;
+    }
+    let events = stored.into_iter().map(Stored::into_event).collect::<QueryResult<_>>()?;
+    Ok(Ended { events, hints })
 }
 
 impl Stored {

@@ -3,9 +3,9 @@
 use super::{
     Job, JobStatus, Waiting,
     job_claims::interval,
-    job_ends::{Ending, Failure, entry},
+    job_ends::{Ended, Ending, Failure, entry},
 };
-use crate::{events::Event, schema::jobs};
+use crate::schema::jobs;
 use chrono::{DateTime, Utc};
 use diesel::{
     prelude::*,
@@ -20,8 +20,8 @@ use uuid::Uuid;
 pub enum Rescued {
     /// It waits for its next attempt.
     Again(Waiting),
-    /// It had used up its attempts, or was to be cancelled; the event is to be published.
-    Ended(Event),
+    /// It had used up its attempts, or was to be cancelled; listeners and queues are to be told.
+    Ended(Ended),
 }
 
 impl Job {

@@ -6,11 +6,10 @@
 //! Here are the rows, how a job is accepted, found and cancelled; `job_claims` is what workers do with it, `job_ends` how
 //! it ends, `job_upkeep` what the scheduler does.
 
-use super::job_ends::{Ending, Finish, end};
+use super::job_ends::{Ended, Ending, Finish, end};
 use crate::{
-    events::Event,
     kind::{Kind, Payload, Priority},
-    queue::Ticket,
+    queue::{Hint, Ticket},
     schema::jobs,
     text_enum::text_enum,
 };
@@ -19,6 +18,9 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 use uuid::Uuid;
+
+/// Rows of one statement; a statement takes 65,535 values at most.
+const MOST_ROWS: usize = 1_000;
 
 text_enum! {
     /// Where a job stands.
@@ -132,13 +134,57 @@ impl NewJob {
             run_at: Some(self.run_at),
         }
     }
+
+    /// The same, with where it waits.
+    pub fn hint(&self) -> Hint {
+        Hint { queue: self.payload.kind().queue(), ticket: self.ticket() }
+    }
+}
+
+/// A new job as it is written.
+#[derive(Insertable)]
+#[diesel(table_name = jobs)]
+struct NewRow<'a> {
+    id: Uuid,
+    kind: Kind,
+    queue: &'static str,
+    priority: Priority,
+    organization_id: Uuid,
+    weight: i16,
+    user_id: Uuid,
+    payload: Value,
+    max_attempts: i32,
+    run_at: DateTime<Utc>,
+    items_total: i32,
+    trace_context: Option<&'a str>,
+}
+
+impl<'a> NewRow<'a> {
+    fn new(job: &'a NewJob) -> QueryResult<Self> {
+        let kind = job.payload.kind();
+        Ok(Self {
+            id: job.id,
+            kind,
+            queue: kind.queue(),
+            priority: job.payload.priority(),
+            organization_id: job.organization_id,
+            weight: i16::try_from(job.weight.max(1)).unwrap_or(i16::MAX),
+            user_id: job.user_id,
+            payload: serde_json::to_value(&job.payload)
+                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?,
+            max_attempts: i32::from(job.max_attempts.max(1)),
+            run_at: job.run_at,
+            items_total: job.items_total,
+            trace_context: job.trace_context.as_deref(),
+        })
+    }
 }
 
 /// What became of a request to cancel.
 #[derive(Debug, Clone)]
 pub enum Cancelled {
-    /// It waited, and has ended now; the event is to be published.
-    AtOnce(Event),
+    /// It waited, and has ended now; listeners and queues are to be told.
+    AtOnce(Ended),
     /// It runs; its worker was told through the row and must be told through Redis.
     Requested,
     /// It had ended before.
@@ -186,29 +232,17 @@ impl Waiting {
 impl Job {
     /// Accepts a job: from the commit of this row on it will not be lost.
     pub async fn insert(conn: &mut AsyncPgConnection, job: &NewJob) -> QueryResult<Self> {
-        let payload = serde_json::to_value(&job.payload)
-            .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
-        let kind = job.payload.kind();
-        diesel::insert_into(jobs::table)
-            .values((
-                (
-                    jobs::id.eq(job.id),
-                    jobs::kind.eq(kind),
-                    jobs::queue.eq(kind.queue()),
-                    jobs::priority.eq(job.payload.priority()),
-                    jobs::organization_id.eq(job.organization_id),
-                    jobs::weight.eq(i16::try_from(job.weight.max(1)).unwrap_or(i16::MAX)),
-                    jobs::user_id.eq(job.user_id),
-                ),
-                jobs::payload.eq(payload),
-                jobs::max_attempts.eq(i32::from(job.max_attempts.max(1))),
-                jobs::run_at.eq(job.run_at),
-                jobs::items_total.eq(job.items_total),
-                jobs::trace_context.eq(&job.trace_context),
-            ))
-            .returning(Self::as_returning())
-            .get_result(conn)
-            .await
+        let row = NewRow::new(job)?;
+        diesel::insert_into(jobs::table).values(row).returning(Self::as_returning()).get_result(conn).await
+    }
+
+    /// Accepts jobs, in one statement.
+    pub async fn insert_all(conn: &mut AsyncPgConnection, new: &[NewJob]) -> QueryResult<()> {
+        for some in new.chunks(MOST_ROWS) {
+            let rows = some.iter().map(NewRow::new).collect::<QueryResult<Vec<_>>>()?;
+            diesel::insert_into(jobs::table).values(rows).execute(conn).await?;
+        }
+        Ok(())
     }
 
     /// The job, if it exists and is this user's.
@@ -272,9 +306,9 @@ impl Job {
     }
 
     /// Ends this job, whose row the current transaction has locked.
-    pub(super) async fn end(&self, conn: &mut AsyncPgConnection, ending: Ending) -> QueryResult<Event> {
+    pub(super) async fn end(&self, conn: &mut AsyncPgConnection, ending: Ending) -> QueryResult<Ended> {
         let finish = Finish { id: self.id, kind: self.kind, attempt: self.attempt, ending };
-        let mut events = end(conn, self.status, &[finish]).await?;
-        events.pop().ok_or(diesel::result::Error::NotFound)
+        let ended = end(conn, self.status, &[finish]).await?;
+        if ended.events.is_empty() { Err(diesel::result::Error::NotFound) } else { Ok(ended) }
     }
 }

@@ -1,8 +1,7 @@
 //! Products: what a user sells, one owner each. Another user's product is as good as absent.
 
-use super::{Cancelled, Job, JobStatus, ObjectDeletion};
+use super::{Cancelled, Ended, Job, JobStatus, ObjectDeletion};
 use crate::{
-    events::Event,
     schema::{job_images, jobs, product_images, products},
     text_enum::text_enum,
 };
@@ -76,8 +75,8 @@ pub struct ProductChanges {
 /// What a deletion did to the jobs over the images in question; the caller tells Redis, after the commit.
 #[derive(Debug, Default)]
 pub struct StoppedJobs {
-    /// Waited, and have ended: the events are to be published.
-    pub ended: Vec<Event>,
+    /// Waited, and have ended: listeners and queues are to be told.
+    pub ended: Vec<Ended>,
     /// Run: their workers are to be told.
     pub running: Vec<Uuid>,
 }
@@ -223,7 +222,7 @@ async fn stop_jobs(
 ) -> QueryResult<()> {
     for job_id in ids {
         match Job::cancel(conn, job_id, user_id).await? {
-            Some(Cancelled::AtOnce(event)) => stopped.ended.push(event),
+            Some(Cancelled::AtOnce(ended)) => stopped.ended.push(ended),
             Some(Cancelled::Requested) => stopped.running.push(job_id),
             Some(Cancelled::TooLate(_)) | None => {}
         }

@@ -41,6 +41,7 @@ use uuid::Uuid;
 
 pub use ack::{Ack, AckLayer, AckService, spawn_handlers};
 pub use backend::{BackendOptions, LeaseBackend};
+pub use push::Hint;
 pub use sink::TicketSink;
 
 pub use crate::kind::Priority;

@@ -1,16 +1,43 @@
 //! The producer half.
 
-use std::future::ready;
+use std::{collections::BTreeMap, future::ready};
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use metrics::counter;
+use redis::aio::ConnectionManager;
 
 use super::scripts::PushRow;
 use super::{CHUNK, Priority, Queue, QueueError, Ticket, scripts};
 
 /// How many calls of one push are on their way at the same time.
 const IN_FLIGHT: usize = 8;
+
+/// A committed job that Redis is to be told of. Losing it costs time and nothing else: the scheduler tells Redis again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// Where it waits.
+    pub queue: &'static str,
+    /// The job.
+    pub ticket: Ticket,
+}
+
+impl Hint {
+    /// Tells Redis of jobs of any queues.
+    ///
+    /// # Errors
+    /// The first queue that could not be told; the others were told all the same.
+    pub async fn push(hints: &[Self], conn: &ConnectionManager, prefix: &str) -> Result<(), QueueError> {
+        let mut queues: BTreeMap<&str, Vec<Ticket>> = BTreeMap::new();
+        for hint in hints {
+            queues.entry(hint.queue).or_default().push(hint.ticket.clone());
+        }
+        let pushes = queues.into_iter().map(|(name, tickets)| async move {
+            Queue::new(conn.clone(), prefix, name).push(&tickets).await.map(drop)
+        });
+        join_all(pushes).await.into_iter().collect()
+    }
+}
 
 impl Queue {
     /// Makes jobs known to the workers and returns how many were new.

@@ -2,10 +2,12 @@
 
 mod chat_completion;
 mod image_analysis;
+mod mail;
 mod model_answer;
 mod pipeline_run;
 mod probe;
 mod text_generation;
+mod webhook_delivery;
 
 use crate::{
     outcome::{Outcome, Stop},
@@ -23,6 +25,8 @@ pub(crate) async fn run(reporter: &Reporter<'_>, job: &Job) -> Result<Outcome, S
         Ok(Payload::PipelineRun(payload)) => pipeline_run::run(reporter, &payload).await,
         Ok(Payload::ChatCompletion(payload)) => chat_completion::run(reporter, &payload).await,
         Ok(Payload::TextGeneration(payload)) => text_generation::run(reporter, &payload).await,
+        Ok(Payload::WebhookDelivery(_)) => webhook_delivery::run(reporter).await,
+        Ok(Payload::Mail(payload)) => mail::run(reporter, &payload).await,
         Ok(Payload::Probe(payload)) => probe::run(reporter, &payload).await,
         Err(error) => Ok(Outcome::Fail {
             failure: Failure {

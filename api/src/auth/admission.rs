@@ -1,0 +1,61 @@
+//! The layer that lets requests in: who calls, and whether the route is open to them.
+//!
+//! It runs before any extractor. The extractors of a handler run side by side and the first error is the answer: were the
+//! look-up one of them, who is not let in would hear what is wrong with the body instead, because that is found out sooner.
+
+use super::caller::{Caller, CallerId, bearer};
+use crate::{
+    alias::PREFIX,
+    error::ApiError,
+    rules::{self, Rule, Who},
+    state::State,
+};
+use actix_web::{
+    Error, HttpMessage,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::Next,
+    web,
+};
+
+/// The layer itself.
+pub(crate) async fn admit(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    // what has no rule is no route: it is answered with 404 or 405 whoever asks
+    if let Some(rule) = rule(&request)
+        && rule.who != Who::Anyone
+        && let Some(state) = request.app_data::<web::Data<State>>().cloned()
+    {
+        let caller = identify(&state, &request).await?;
+        request.extensions_mut().insert(CallerId(caller.user_id));
+        check(rule, &caller)?;
+        request.extensions_mut().insert(caller);
+    }
+    next.call(request).await
+}
+
+/// The rule of the route that a request is for.
+pub(crate) fn rule(request: &ServiceRequest) -> Option<&'static Rule> {
+    if !request.path().starts_with(PREFIX) {
+        return None;
+    }
+    rules::find(request.method(), &request.match_pattern()?)
+}
+
+async fn identify(state: &State, request: &ServiceRequest) -> Result<Caller, ApiError> {
+    let token = bearer(request.request()).ok_or_else(ApiError::unauthenticated)?;
+    Caller::from_token(state, token).await
+}
+
+fn check(rule: &Rule, caller: &Caller) -> Result<(), ApiError> {
+    if rule.who.includes(caller.role) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(match rule.who {
+        Who::Anyone | Who::Reader | Who::Writer => "A viewer may only read; ask an admin for another role",
+        Who::Manager => "Only managers and admins may do this",
+        Who::Admin => "Only admins may do this",
+    }))
+}

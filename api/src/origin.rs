@@ -1,0 +1,73 @@
+//! Where a request comes from: the address of the client, also behind proxies that are trusted, and its request id.
+
+use crate::{edge::RequestId, error::ApiError, state::State};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
+use futures_util::future::{Ready, ready};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// What the log of changes keeps of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The client's address.
+    pub(crate) ip: Option<String>,
+    /// The id in logs and answers.
+    pub(crate) request_id: Option<String>,
+}
+
+impl FromRequest for Origin {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+        ready(Ok(Self { ip: client_ip(request).map(|ip| ip.to_string()), request_id }))
+    }
+}
+
+/// The address of the client. A proxy is believed what it says in `X-Forwarded-For` if it is trusted
+/// (`ATELIER_TRUSTED_PROXIES`); of the addresses in there, the last one that is not trusted itself is the client's.
+pub(crate) fn client_ip(request: &HttpRequest) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip().to_canonical();
+    let trusted = request.app_data::<web::Data<State>>().map(|state| state.config.trusted_proxies.as_slice());
+    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+    Some(behind_proxies(peer, trusted.unwrap_or_default(), &forwarded.collect::<Vec<_>>()))
+}
+
+fn behind_proxies(peer: IpAddr, trusted: &[IpNet], forwarded: &[&str]) -> IpAddr {
+    let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
+    let mut client = peer;
+    for said in forwarded.iter().rev().flat_map(|line| line.rsplit(',')) {
+        if !is_trusted(client) {
+            break;
+        }
+        // whatever stands before something unreadable may be made up
+        let Ok(ip) = said.trim().parse::<IpAddr>() else { break };
+        client = ip.to_canonical();
+    }
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
+    use super::*;
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        for (peer, forwarded, client) in [
+            ("203.0.113.7", &["198.51.100.1"][..], "203.0.113.7"),
+            ("10.1.1.1", &["198.51.100.1"], "198.51.100.1"),
+            ("10.1.1.1", &["1.1.1.1, 198.51.100.1"], "198.51.100.1"),
+            ("10.1.1.1", &["1.1.1.1, 198.51.100.1, 10.2.2.2"], "198.51.100.1"),
+            ("10.1.1.1", &["1.1.1.1", "198.51.100.1"], "198.51.100.1"),
+            ("10.1.1.1", &["1.1.1.1, nonsense"], "10.1.1.1"),
+            ("10.1.1.1", &[], "10.1.1.1"),
+            ("10.1.1.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
+        ] {
+            let found = behind_proxies(peer.parse().unwrap(), &trusted, forwarded);
+            assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
+        }
+    }
+}

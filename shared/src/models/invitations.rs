@@ -1,0 +1,1 @@
+//! Invitations into organizations, found by the SHA-256 of their token.

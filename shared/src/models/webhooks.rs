@@ -1,0 +1,1 @@
+//! Webhooks: where somebody wants to hear of what, and with which secret it is signed.
