@@ -73,7 +73,12 @@ impl Question<'_> {
             Payload::TextGeneration(wanted) => {
                 (0..wanted.n).map(|index| json!({ "text": text, "index": index, "finish_reason": "stop" })).collect()
             }
-            Payload::ChatCompletion(_) | Payload::PipelineRun(_) | Payload::ImageAnalysis(_) | Payload::Probe(_) => {
+            Payload::ChatCompletion(_)
+            | Payload::PipelineRun(_)
+            | Payload::ImageAnalysis(_)
+            | Payload::WebhookDelivery(_)
+            | Payload::Mail(_)
+            | Payload::Probe(_) => {
                 vec![json!({
                     "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop",
                 })]
