@@ -31,20 +31,21 @@ const MOST_ROWS: usize = 1_000;
 /// organization now, and the call back that a run was started with. Whoever was disabled hears nothing.
 ///
 /// The webhooks are held: one that is deleted now goes after the transaction, with its deliveries, instead of refusing them.
-const HEARERS: &str = "hearing AS ( \
-    (SELECT place, about, w.id AS webhook_id, NULL::uuid AS execution_id, w.user_id, w.organization_id \
-     FROM occurred o JOIN webhooks w ON w.user_id = o.about \
-     WHERE NOT o.of_organization AND w.is_active AND o.event = ANY(w.events) FOR KEY SHARE OF w) \
-    UNION ALL \
-    (SELECT place, about, w.id, NULL, w.user_id, w.organization_id \
-     FROM occurred o JOIN webhooks w ON w.organization_id = o.organization_id \
-     WHERE o.of_organization AND w.is_active AND o.event = ANY(w.events) \
-         AND EXISTS (SELECT FROM memberships m WHERE m.organization_id = w.organization_id AND m.user_id = w.user_id) \
-     FOR KEY SHARE OF w) \
-    UNION ALL \
-    (SELECT place, about, NULL, x.id, x.user_id, x.organization_id \
-     FROM occurred o JOIN executions x ON x.id = o.job_id \
-     WHERE o.of_organization AND x.webhook_url IS NOT NULL) \
+const HEARERS: &str = "of_user AS ( \
+    SELECT place, about, w.id AS webhook_id, NULL::uuid AS execution_id, w.user_id, w.organization_id \
+    FROM occurred o JOIN webhooks w ON w.user_id = o.about \
+    WHERE NOT o.of_organization AND w.is_active AND o.event = ANY(w.events) FOR KEY SHARE OF w \
+), of_members AS ( \
+    SELECT place, about, w.id, NULL::uuid, w.user_id, w.organization_id \
+    FROM occurred o JOIN webhooks w ON w.organization_id = o.organization_id \
+    WHERE o.of_organization AND w.is_active AND o.event = ANY(w.events) \
+        AND EXISTS (SELECT FROM memberships m WHERE m.organization_id = w.organization_id AND m.user_id = w.user_id) \
+    FOR KEY SHARE OF w \
+), hearing AS ( \
+    SELECT * FROM of_user UNION ALL SELECT * FROM of_members UNION ALL \
+    SELECT place, about, NULL, x.id, x.user_id, x.organization_id \
+    FROM occurred o JOIN executions x ON x.id = o.job_id \
+    WHERE o.of_organization AND x.webhook_url IS NOT NULL \
 ) \
 SELECT place, about, webhook_id, execution_id, user_id, hearing.organization_id, subscription_tier AS tier \
 FROM hearing JOIN organizations ON organizations.id = hearing.organization_id \
