@@ -41,18 +41,33 @@ async fn try_it() {
     let world = World::new().await;
     let tenant = world.tenant(1).await;
     diesel::sql_query("INSERT INTO memberships (organization_id, user_id, role) VALUES ($1, $2, 'admin')")
-    .bind::<SqlUuid, _>(tenant.organization)
-    .bind::<SqlUuid, _>(tenant.user)
-    .execute(&mut world.conn().await)
+        .bind::<SqlUuid, _>(tenant.organization)
+        .bind::<SqlUuid, _>(tenant.user)
+        .execute(&mut world.conn().await)
+        .await
+        .unwrap();
+    let hook = webhook(&world, &tenant, &["quota.warning", "execution.failed"]).await;
+    let occurrence = |event| Occurrence {
+        event,
+        user_id: tenant.user,
+        organization_id: tenant.organization,
+        data: json!({ "a": 1 }),
+    };
+    let hints = Occurrence::announce(
+        &mut *world.conn().await,
+        &[
+            occurrence(WebhookEvent::QuotaWarning),
+            occurrence(WebhookEvent::ExecutionFailed),
+            occurrence(WebhookEvent::JobFailed),
+        ],
+    )
     .await
     .unwrap();
-    let hook = webhook(&world, &tenant, &["quota.warning", "execution.failed"]).await;
-    let occurrence = |event| Occurrence { event, user_id: tenant.user, organization_id: tenant.organization, data: json!({ "a": 1 }) };
-    let hints = Occurrence::announce(&mut *world.conn().await, &[
-        occurrence(WebhookEvent::QuotaWarning), occurrence(WebhookEvent::ExecutionFailed), occurrence(WebhookEvent::JobFailed)
-    ]).await.unwrap();
     assert_eq!(hints.len(), 2);
-    let rows: Vec<Row> = diesel::sql_query("SELECT * FROM webhook_deliveries ORDER BY number").load(&mut world.conn().await).await.unwrap();
+    let rows: Vec<Row> = diesel::sql_query("SELECT * FROM webhook_deliveries ORDER BY number")
+        .load(&mut world.conn().await)
+        .await
+        .unwrap();
     for row in &rows {
         println!("{row:?}");
         assert_eq!(row.webhook_id, hook);

@@ -6,9 +6,9 @@
 use crate::{
     docs,
     handlers::{
-        ai, ai_stream, analysis, auth, batch, chat, chat_socket, dashboard, docs as pages, execution_events,
-        executions, images, jobs, operations, pipeline_runs, pipelines, processing_socket, products, schedules,
-        uploads, usage, users,
+        ai, ai_stream, analysis, auth, batch, chat, chat_socket, dashboard, deliveries, docs as pages,
+        execution_events, executions, images, jobs, operations, pipeline_runs, pipelines, processing_socket, products,
+        schedules, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -69,6 +69,18 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(uploads::presign_upload)
             .service(uploads::confirm_upload)
             .service(uploads::upload_directly)
+            // webhooks and what was delivered to them
+            .service(webhooks::list_webhooks)
+            .service(webhooks::create_webhook)
+            .service(webhooks::get_webhook)
+            .service(webhooks::update_webhook)
+            .service(webhooks::delete_webhook)
+            .service(webhooks::test_webhook)
+            .service(webhooks::rotate_secret)
+            .service(deliveries::list_deliveries)
+            .service(deliveries::get_delivery)
+            .service(deliveries::redeliver)
+            .service(deliveries::replay_deliveries)
             // analyses
             .service(analysis::list_analyses)
             .service(analysis::get_analysis)

@@ -42,6 +42,17 @@ const BUDGETS: &str = "DELETE FROM budgets WHERE (scope, period) IN ( \
     SELECT scope, period FROM budgets WHERE job_id IS NULL AND period < ($1 AT TIME ZONE 'UTC')::date - 31 \
     ORDER BY period LIMIT $2)";
 
+/// Jobs that brought something to somebody, with what they brought. Those whose webhook or mail is gone go with all jobs.
+const DELIVERIES: &str = "DELETE FROM jobs WHERE id IN ( \
+    SELECT d.id FROM webhook_deliveries d JOIN jobs j ON j.id = d.id \
+    WHERE d.created_at < $1 AND j.finished_at < $1 AND j.status IN ('completed', 'failed', 'cancelled') \
+    ORDER BY d.created_at LIMIT $2)";
+
+const MAILS: &str = "DELETE FROM jobs WHERE id IN ( \
+    SELECT m.id FROM mails m JOIN jobs j ON j.id = m.id \
+    WHERE m.created_at < $1 AND j.finished_at < $1 AND j.status IN ('completed', 'failed', 'cancelled') \
+    ORDER BY m.created_at LIMIT $2)";
+
 pub(crate) async fn turn(context: &Context) -> Result<u64> {
     let retention = &context.config.retention;
     let mut conn = context.pool.get().await.context("no connection to PostgreSQL")?;
@@ -49,6 +60,8 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     deleted += prune(&mut conn, TOKENS, Utc::now()).await?;
     deleted += prune(&mut conn, SESSIONS, before(retention.sessions)).await?;
     deleted += prune(&mut conn, UPLOADS, before(retention.uploads)).await?;
+    deleted += prune(&mut conn, DELIVERIES, before(retention.deliveries)).await?;
+    deleted += prune(&mut conn, MAILS, before(retention.deliveries)).await?;
     deleted += prune(&mut conn, USAGE, before(retention.usage)).await?;
     deleted += prune(&mut conn, BUDGETS, before(retention.usage)).await?;
     Ok(deleted)

@@ -8,6 +8,7 @@ mod audit_entries;
 mod budgets;
 mod chat_entries;
 mod chat_history;
+mod delivery_reads;
 mod end_events;
 mod execution_reads;
 mod execution_results;
@@ -43,6 +44,7 @@ pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severi
 pub use audit_entries::{AuditEntry, NewAudit};
 pub use budgets::Budget;
 pub use chat_history::{ChatDefaults, ChatExchange};
+pub use delivery_reads::{DELIVERY_COLUMNS, DeliveryRow, FROM_DELIVERIES, Replay, WebhookAttempt};
 pub use execution_reads::{ExecutionRow, RecentExecution};
 pub use execution_results::{failure_word, shown_result, shown_steps};
 pub use executions::{Execution, NewExecution, StartedExecution};
@@ -65,3 +67,4 @@ pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJo
 pub use usage_views::{QuotaUse, UsageGroup, UsageRange, UsageRow};
 pub use users::{Account, NewUser, User, UserChange};
 pub use webhook_deliveries::Occurrence;
+pub use webhooks::{DisabledReason, NewWebhook, Webhook};
