@@ -39,3 +39,4 @@ mod uploads;
 mod usage;
 mod vision;
 mod webhook_events;
+mod webhooks;
