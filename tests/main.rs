@@ -4,6 +4,7 @@ mod ai;
 mod ai_answers;
 mod ai_sockets;
 mod analysis;
+mod api_keys;
 mod arrows;
 mod attempts;
 mod auth;

@@ -6,9 +6,9 @@
 use crate::{
     docs,
     handlers::{
-        ai, ai_stream, analysis, auth, batch, chat, chat_socket, dashboard, docs as pages, execution_events,
-        executions, images, jobs, operations, pipeline_runs, pipelines, processing_socket, products, schedules,
-        uploads, usage, users,
+        ai, ai_stream, analysis, api_keys, auth, batch, chat, chat_socket, dashboard, docs as pages, execution_events,
+        executions, images, jobs, login_sessions, mfa, operations, password_reset, pipeline_runs, pipelines,
+        processing_socket, products, schedules, uploads, usage, users,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -23,12 +23,25 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(auth::refresh)
             .service(auth::logout)
             .service(auth::update_password)
+            .service(password_reset::forgot_password)
+            .service(password_reset::reset_password)
+            .service(mfa::set_up_mfa)
+            .service(mfa::enable_mfa)
+            .service(mfa::disable_mfa)
+            .service(login_sessions::list_sessions)
+            .service(login_sessions::end_session)
             .service(users::get_auth_me)
             .service(users::update_auth_profile)
             .service(users::get_user_me)
             .service(users::update_user_me)
             .service(users::get_user_profile)
             .service(users::update_user_profile)
+            // API keys
+            .service(api_keys::list_keys)
+            .service(api_keys::create_key)
+            .service(api_keys::get_key)
+            .service(api_keys::update_key)
+            .service(api_keys::delete_key)
             // pipelines, their runs and their schedules; `node-types` before what takes any word for an id
             .service(pipelines::list_pipelines)
             .service(pipelines::create_pipeline)
@@ -85,6 +98,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
     );
     // sockets, without prefix
     config.service(processing_socket::follow_job).service(chat_socket::open_chat);
+    // where the link of a mail leads
+    config.service(password_reset::show_reset_page);
     // operations, without prefix
     config
         .service(operations::get_health)

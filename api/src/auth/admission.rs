@@ -3,7 +3,7 @@
 //! It runs before any extractor. The extractors of a handler run side by side and the first error is the answer: were the
 //! look-up one of them, who is not let in would hear what is wrong with the body instead, because that is found out sooner.
 
-use super::caller::{Caller, CallerId, bearer};
+use super::caller::{Caller, CallerId};
 use crate::{
     alias::PREFIX,
     error::ApiError,
@@ -28,9 +28,10 @@ pub(crate) async fn admit(
         && rule.who != Who::Anyone
         && let Some(state) = request.app_data::<web::Data<State>>().cloned()
     {
-        let caller = identify(&state, &request).await?;
+        let caller = Caller::identify(&state, request.request()).await?;
         request.extensions_mut().insert(CallerId(caller.user_id));
         check(rule, &caller)?;
+        caller.count_use(&state);
         request.extensions_mut().insert(caller);
     }
     next.call(request).await
@@ -44,12 +45,8 @@ pub(crate) fn rule(request: &ServiceRequest) -> Option<&'static Rule> {
     rules::find(request.method(), &request.match_pattern()?)
 }
 
-async fn identify(state: &State, request: &ServiceRequest) -> Result<Caller, ApiError> {
-    let token = bearer(request.request()).ok_or_else(ApiError::unauthenticated)?;
-    Caller::from_token(state, token).await
-}
-
 fn check(rule: &Rule, caller: &Caller) -> Result<(), ApiError> {
+    caller.require(rule.keys)?;
     if rule.who.includes(caller.role) {
         return Ok(());
     }

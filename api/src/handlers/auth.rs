@@ -2,14 +2,15 @@
 
 use crate::{
     auth::{
-        Caller,
+        Caller, mfa,
         passwords::{PasswordPolicy, acceptable},
         registration::{self, Registration},
         tokens,
     },
     error::{ApiError, Code},
     extract::{Valid, not_blank},
-    origin::client_ip,
+    idempotency::once,
+    origin::{Origin, client_ip},
     state::State,
     views::{AuthUser, Message, TokenSet, username_rule},
 };
@@ -17,7 +18,8 @@ use actix_web::{HttpRequest, HttpResponse, http::header::USER_AGENT, post, put, 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use shared::models::{Account, LoginSession, Redeemed, Role, Tier, User};
+use serde_json::json;
+use shared::models::{Account, AuditEntry, LoginSession, NewAudit, PasswordReset, Redeemed, Role, Tier, User};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ use uuid::Uuid;
 const AGENT_CHARS: usize = 300;
 
 /// Who registers.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 #[garde(context(PasswordPolicy))]
 pub(crate) struct Register {
     /// Compared without case.
@@ -70,7 +72,7 @@ fn same_name<C>(name: &Option<String>) -> impl FnOnce(&Option<String>, &C) -> ga
 }
 
 /// A new account with its first tokens.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Registered {
     id: Uuid,
     email: String,
@@ -119,7 +121,7 @@ pub(crate) async fn register(
 }
 
 /// Who logs in.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 pub(crate) struct Login {
     #[garde(length(bytes, min = 1, max = 254))]
     #[schema(format = Email, min_length = 1, max_length = 254)]
@@ -127,10 +129,14 @@ pub(crate) struct Login {
     #[garde(length(bytes, min = 1, max = 1024))]
     #[schema(format = Password, min_length = 1, max_length = 1024)]
     password: String,
+    /// Of the second factor, if it is on: the code that the app shows, or a recovery code.
+    #[garde(length(bytes, max = 64))]
+    #[schema(max_length = 64, example = "123456")]
+    mfa_code: Option<String>,
 }
 
 /// Tokens, and whose they are.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct LoggedIn {
     user: AuthUser,
     #[serde(flatten)]
@@ -141,7 +147,11 @@ pub(crate) struct LoggedIn {
 #[utoipa::path(
     tag = "auth",
     request_body = Login,
-    responses((status = 200, body = LoggedIn), (status = 401, description = "Wrong email or password, or a disabled account"))
+    responses(
+        (status = 200, body = LoggedIn),
+        (status = 401, description = "Wrong email or password, or a disabled account; or `MFA_REQUIRED`: `mfa_code` is \
+                                      missing or wrong"),
+    )
 )]
 #[post("/auth/login")]
 pub(crate) async fn login(
@@ -156,9 +166,26 @@ pub(crate) async fn login(
     let right = state.passwords.verify(&login.password, hash).await?;
     let user = user.filter(|user| right && user.is_active).ok_or_else(wrong_credentials)?;
     let mut conn = state.conn().await?;
-    let account = Account::get(&mut conn, user.id).await?;
-    let tokens = open_session(&state, &mut conn, &account, &request).await?;
+    let (account, tokens) = once(&mut conn, async |conn| {
+        if user.mfa_enabled {
+            check_factor(conn, user.id, login.mfa_code.as_deref()).await?;
+        }
+        let account = Account::get(conn, user.id).await?;
+        let tokens = open_session(&state, conn, &account, &request).await?;
+        Ok((account, tokens))
+    })
+    .await?;
     Ok(web::Json(LoggedIn { user: AuthUser::new(&account), tokens }))
+}
+
+/// Takes the code of the second factor. Only who knows the password gets here, so that nobody else learns whether it is on.
+async fn check_factor(conn: &mut AsyncPgConnection, user_id: Uuid, code: Option<&str>) -> Result<(), ApiError> {
+    let wrong = match code.map(str::trim).filter(|code| !code.is_empty()) {
+        Some(code) if mfa::take(conn, user_id, code).await? => return Ok(()),
+        Some(_) => "The code is wrong, or was used before; wait for the next one",
+        None => "Send the code of your second factor as mfa_code",
+    };
+    Err(ApiError::new(Code::MfaRequired, wrong))
 }
 
 fn wrong_credentials() -> ApiError {
@@ -166,7 +193,7 @@ fn wrong_credentials() -> ApiError {
 }
 
 /// A refresh token.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 pub(crate) struct Refresh {
     #[garde(length(bytes, min = 1, max = 1024))]
     refresh_token: String,
@@ -182,19 +209,18 @@ pub(crate) struct Refresh {
 pub(crate) async fn refresh(state: web::Data<State>, body: Valid<Refresh>) -> Result<web::Json<TokenSet>, ApiError> {
     let hash = tokens::hash(&body.0.refresh_token);
     let mut conn = state.conn().await?;
-    let renewed = conn
-        .transaction::<_, ApiError, _>(async |conn| match LoginSession::redeem(conn, &hash).await? {
-            Redeemed::Good { session_id, user_id } => {
-                let account = Account::get(conn, user_id).await?;
-                Ok(Some(issue(&state, conn, &account, session_id).await?))
-            }
-            Redeemed::Reused { session_id } => {
-                tracing::warn!(%session_id, "a spent refresh token was used again; its login session was ended");
-                Ok(None)
-            }
-            Redeemed::Bad => Ok(None),
-        })
-        .await?;
+    let renewed = once(&mut conn, async |conn| match LoginSession::redeem(conn, &hash).await? {
+        Redeemed::Good { session_id, user_id } => {
+            let account = Account::get(conn, user_id).await?;
+            Ok(Some(issue(&state, conn, &account, session_id).await?))
+        }
+        Redeemed::Reused { session_id } => {
+            tracing::warn!(%session_id, "a spent refresh token was used again; its login session was ended");
+            Ok(None)
+        }
+        Redeemed::Bad => Ok(None),
+    })
+    .await?;
     renewed.map(web::Json).ok_or_else(|| {
         ApiError::new(Code::AuthenticationRequired, "The refresh token is unknown, expired or spent; log in again")
     })
@@ -205,12 +231,13 @@ pub(crate) async fn refresh(state: web::Data<State>, body: Valid<Refresh>) -> Re
 #[post("/auth/logout")]
 pub(crate) async fn logout(state: web::Data<State>, caller: Caller) -> Result<web::Json<Message>, ApiError> {
     let session = caller.session()?;
-    LoginSession::end(&mut *state.conn().await?, session).await?;
+    let mut conn = state.conn().await?;
+    once(&mut conn, async |conn| Ok(LoginSession::end(conn, session).await?)).await?;
     Ok(web::Json(Message::new("Successfully logged out")))
 }
 
 /// An old and a new password.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 #[garde(context(PasswordPolicy))]
 pub(crate) struct UpdatePassword {
     #[garde(length(bytes, min = 1, max = 1024))]
@@ -237,6 +264,7 @@ fn differs_from(old: &str) -> impl FnOnce(&str, &PasswordPolicy) -> garde::Resul
 pub(crate) async fn update_password(
     state: web::Data<State>,
     caller: Caller,
+    origin: Origin,
     body: Valid<UpdatePassword>,
 ) -> Result<web::Json<Message>, ApiError> {
     let (Valid(change), session) = (body, caller.session()?);
@@ -252,7 +280,18 @@ pub(crate) async fn update_password(
     conn.transaction::<_, ApiError, _>(async |conn| {
         User::set_password(conn, caller.user_id, &hash).await?;
         LoginSession::end_others(conn, caller.user_id, session).await?;
-        Ok(())
+        PasswordReset::end_all(conn, caller.user_id).await?;
+        let audit = NewAudit {
+            organization_id: caller.organization_id,
+            actor_id: Some(caller.user_id),
+            action: "user.password_changed",
+            target_type: "user",
+            target_id: Some(caller.user_id),
+            data: json!({}),
+            ip: origin.ip.as_deref(),
+            request_id: origin.request_id.as_deref(),
+        };
+        Ok(AuditEntry::insert(conn, audit).await?)
     })
     .await?;
     Ok(web::Json(Message::new("Password changed successfully")))

@@ -3,6 +3,7 @@
 
 mod account;
 mod analysis;
+mod api_key;
 mod completion;
 mod execution;
 mod execution_event;
@@ -17,6 +18,7 @@ mod word_lists;
 
 pub(crate) use account::{AuthUser, Message, Quota, TokenSet, UserView, username_rule};
 pub(crate) use analysis::AnalysisView;
+pub(crate) use api_key::{ApiKeyView, MadeKey};
 pub(crate) use completion::{
     Answer, ChatChoice, ChatChunk, ChunkChoice, Delta, ModelResult, TextChoice, TokenUsage, speaker,
 };
