@@ -24,12 +24,8 @@ async fn with(client: &Client, key: &Value, method: Method, path: &str, body: Va
 }
 
 fn fields(body: &Value) -> Vec<&str> {
-    let mut fields: Vec<_> = body["error"]["details"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|detail| detail["field"].as_str().unwrap())
-        .collect();
+    let mut fields: Vec<_> =
+        body["error"]["details"].as_array().unwrap().iter().map(|detail| detail["field"].as_str().unwrap()).collect();
     fields.sort_unstable();
     fields
 }
@@ -103,7 +99,10 @@ async fn a_key_opens_what_it_was_made_for_and_nothing_else() {
     assert_eq!(refused.error(403), "INSUFFICIENT_PERMISSIONS");
     let writes = make(&member, &["products:write"]).await;
     with(client, &writes, Method::POST, "/products", title.clone()).await.expect(201);
-    assert_eq!(with(client, &writes, Method::GET, "/products", Value::Null).await.error(403), "INSUFFICIENT_PERMISSIONS");
+    assert_eq!(
+        with(client, &writes, Method::GET, "/products", Value::Null).await.error(403),
+        "INSUFFICIENT_PERMISSIONS"
+    );
 
     let all = make(&member, &["*"]).await;
     with(client, &all, Method::GET, "/products", Value::Null).await.expect(200);
@@ -170,7 +169,8 @@ async fn a_key_stops_at_once_when_it_is_deleted_or_expired_or_its_owner_disabled
     change(&format!("UPDATE users SET organization_id = '{own}' WHERE id = '{id}'")).await;
     let me = with(&client, &key, Method::GET, "/users/me", Value::Null).await.expect(200);
     assert_eq!((&me["organization_id"], &me["role"]), (&json!(admin.organization_id()), &json!("member")));
-    change(&format!("UPDATE memberships SET role = 'viewer' WHERE user_id = '{id}' AND organization_id <> '{own}'")).await;
+    change(&format!("UPDATE memberships SET role = 'viewer' WHERE user_id = '{id}' AND organization_id <> '{own}'"))
+        .await;
     let refused = with(&client, &key, Method::POST, "/products", json!({ "title": "Mug" })).await;
     assert_eq!(refused.error(403), "INSUFFICIENT_PERMISSIONS", "a key may no more than its owner");
     change(&format!("DELETE FROM memberships WHERE user_id = '{id}' AND organization_id <> '{own}'")).await;
@@ -204,10 +204,7 @@ async fn changed_permissions_count_from_the_next_request_on() {
     let unchanged = member.client.put(&path, json!({})).await.expect(200);
     assert_eq!(unchanged["permissions"], json!(["ai:read"]));
     member.client.delete(&path).await.expect(200);
-    assert_eq!(
-        audited(&world).await,
-        ["api_key.created", "api_key.updated", "api_key.updated", "api_key.deleted"]
-    );
+    assert_eq!(audited(&world).await, ["api_key.created", "api_key.updated", "api_key.updated", "api_key.deleted"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,7 +285,10 @@ async fn the_description_says_where_keys_are_taken_and_what_they_need() {
     let client = world.client(&api);
     let document = client.send(client.request(Method::GET, "/openapi.json")).await.expect(200);
     let scheme = &document["components"]["securitySchemes"]["api_key"];
-    assert_eq!((&scheme["type"], &scheme["in"], &scheme["name"]), (&json!("apiKey"), &json!("header"), &json!("x-api-key")));
+    assert_eq!(
+        (&scheme["type"], &scheme["in"], &scheme["name"]),
+        (&json!("apiKey"), &json!("header"), &json!("x-api-key"))
+    );
     let security = |path: &str, method: &str| document["paths"][path][method]["security"].clone();
     let bearer = json!({ "bearer": [] });
     assert_eq!(security("/api/v1/pipelines", "get"), json!([bearer, { "api_key": ["pipelines:read"] }]));

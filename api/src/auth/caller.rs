@@ -134,9 +134,7 @@ impl Caller {
     pub(crate) fn require(&self, needed: Keys) -> Result<(), ApiError> {
         match (&self.credential, needed) {
             (Credential::Session(_), _) | (Credential::Key { .. }, Keys::Any) => Ok(()),
-            (Credential::Key { .. }, Keys::Refused) => {
-                Err(ApiError::forbidden("An API key cannot do this; log in"))
-            }
+            (Credential::Key { .. }, Keys::Refused) => Err(ApiError::forbidden("An API key cannot do this; log in")),
             (Credential::Key { permissions, .. }, Keys::With(needed)) if needed.is_among(permissions) => Ok(()),
             (Credential::Key { .. }, Keys::With(needed)) => {
                 Err(ApiError::forbidden(format!("This API key lacks the permission {}", needed.as_str())))

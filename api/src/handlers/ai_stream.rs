@@ -37,14 +37,13 @@ use uuid::Uuid;
 pub(crate) async fn stream_chat(
     request: HttpRequest,
     body: web::Payload,
+    caller: Result<Caller, ApiError>,
     state: web::Data<State>,
     query: web::Query<TokenQuery>,
 ) -> Result<HttpResponse, ApiError> {
-    match open(Door::Stream, &request, body, state.clone(), query.into_inner()) {
-        Ok(opened) => Ok(opened),
+    open(Door::Stream, &request, body, state, query.into_inner())
         // who is nobody is not told how to do it right
-        Err(refusal) => Err(Caller::identify(&state, &request).await.err().unwrap_or(refusal)),
-    }
+        .map_err(|refusal| caller.err().unwrap_or(refusal))
 }
 
 /// Accepts a conversation.

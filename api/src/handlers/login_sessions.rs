@@ -62,8 +62,7 @@ pub(crate) async fn list_sessions(
 ) -> Result<HttpResponse, ApiError> {
     let current = caller.session()?;
     let mut conn = state.conn().await?;
-    let page: Page<LoginSession> =
-        list::fetch(&mut conn, &SESSIONS, &params, &[("s.user_id", caller.user_id)]).await?;
+    let page: Page<LoginSession> = list::fetch(&mut conn, &SESSIONS, &params, &[("s.user_id", caller.user_id)]).await?;
     let view = |session: LoginSession| LoginSessionView {
         id: session.id,
         created_at: session.created_at.into(),

@@ -90,29 +90,28 @@ impl LoginSession {
 
     /// Who is behind open sessions of active users, by the session's id: one query for any number.
     pub async fn list_holders(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<HashMap<Uuid, SessionHolder>> {
-        let found: Vec<(Uuid, SessionHolder)> = login_sessions::table
-            .inner_join(users::table)
-            .inner_join(
-                memberships::table.on(memberships::user_id
-                    .eq(users::id)
-                    .and(memberships::organization_id.eq(users::organization_id))),
-            )
-            .inner_join(organizations::table.on(organizations::id.eq(users::organization_id)))
-            .filter(login_sessions::id.eq_any(ids))
-            .filter(login_sessions::ended_at.is_null())
-            .filter(users::is_active)
-            .select((
-                login_sessions::id,
-                (
-                    users::id,
-                    users::organization_id,
-                    memberships::role,
-                    organizations::subscription_tier,
-                    login_sessions::last_used_at.lt(now.into_sql::<Timestamptz>() - 1.minute()),
-                ),
-            ))
-            .load(conn)
-            .await?;
+        let found: Vec<(Uuid, SessionHolder)> =
+            login_sessions::table
+                .inner_join(users::table)
+                .inner_join(memberships::table.on(
+                    memberships::user_id.eq(users::id).and(memberships::organization_id.eq(users::organization_id)),
+                ))
+                .inner_join(organizations::table.on(organizations::id.eq(users::organization_id)))
+                .filter(login_sessions::id.eq_any(ids))
+                .filter(login_sessions::ended_at.is_null())
+                .filter(users::is_active)
+                .select((
+                    login_sessions::id,
+                    (
+                        users::id,
+                        users::organization_id,
+                        memberships::role,
+                        organizations::subscription_tier,
+                        login_sessions::last_used_at.lt(now.into_sql::<Timestamptz>() - 1.minute()),
+                    ),
+                ))
+                .load(conn)
+                .await?;
         Ok(found.into_iter().collect())
     }
 
