@@ -8,7 +8,12 @@ use shared::{
     grouped::{Grouped, GroupedError},
     models::{ApiKey, KeyHolder, LoginSession, SessionHolder},
 };
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// Queries of one kind at a time: while one is under way, the next one fills.
@@ -16,6 +21,9 @@ const FLIGHTS: usize = 2;
 
 /// Most look-ups of one query.
 const MOST: usize = 256;
+
+/// How long a query may take: one that waits for a connection that is dead is not to keep all that come after it waiting.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Looks callers up.
 pub(crate) struct Identities {
@@ -33,12 +41,12 @@ impl Identities {
         let for_sessions = pool.clone();
         let (sessions, find_sessions) = Grouped::new(FLIGHTS, MOST, move |ids: Vec<Uuid>| {
             let pool = for_sessions.clone();
-            async move { Ok(LoginSession::list_holders(&mut *pool.get().await?, &ids).await?) }
+            async move { timeout(PATIENCE, sessions(pool, ids)).await? }
         });
         let for_keys = pool.clone();
         let (keys, find_keys) = Grouped::new(FLIGHTS, MOST, move |hashes: Vec<Vec<u8>>| {
             let pool = for_keys.clone();
-            async move { Ok(ApiKey::list_holders(&mut *pool.get().await?, &hashes).await?) }
+            async move { timeout(PATIENCE, keys(pool, hashes)).await? }
         });
         let work = join(find_sessions, find_keys).map(|((), ())| ()).boxed();
         Self { sessions, keys, work: Mutex::new(Some(work)), uses: Uses::default() }
@@ -65,6 +73,14 @@ impl Identities {
     pub(crate) async fn of_key(&self, hash: Vec<u8>) -> Result<Option<KeyHolder>, ApiError> {
         self.keys.find(hash).await.map_err(away)
     }
+}
+
+async fn sessions(pool: db::Pool, ids: Vec<Uuid>) -> anyhow::Result<HashMap<Uuid, SessionHolder>> {
+    Ok(LoginSession::list_holders(&mut *pool.get().await?, &ids).await?)
+}
+
+async fn keys(pool: db::Pool, hashes: Vec<Vec<u8>>) -> anyhow::Result<HashMap<Vec<u8>, KeyHolder>> {
+    Ok(ApiKey::list_holders(&mut *pool.get().await?, &hashes).await?)
 }
 
 fn away(error: GroupedError) -> ApiError {
