@@ -27,6 +27,7 @@ const BEARER: &str = "bearer";
     tags(
         (name = "auth", description = "Register, log in, tokens"),
         (name = "users", description = "The own account"),
+        (name = "organizations", description = "Tenants, their members, and what changed access"),
         (name = "pipelines", description = "Graphs of nodes, and running them"),
         (name = "executions", description = "Runs of pipelines: watching, stopping, repeating"),
         (name = "ai", description = "Language models, and what they cost"),

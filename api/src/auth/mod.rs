@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod caller;
+pub(crate) mod joining;
 pub(crate) mod passwords;
 pub(crate) mod permissions;
 pub(crate) mod registration;

@@ -1,8 +1,10 @@
 //! The handlers, a file for each resource. A handler checks, makes one call and answers.
 
+pub(crate) mod account_deletion;
 pub(crate) mod ai;
 pub(crate) mod ai_stream;
 pub(crate) mod analysis;
+pub(crate) mod audit;
 pub(crate) mod auth;
 mod awaiting;
 pub(crate) mod batch;
@@ -13,11 +15,15 @@ pub(crate) mod docs;
 pub(crate) mod execution_events;
 pub(crate) mod executions;
 pub(crate) mod images;
+pub(crate) mod invitation_page;
+pub(crate) mod invitations;
 pub(crate) mod jobs;
+pub(crate) mod members;
 mod model_choice;
 mod model_job;
 mod model_socket;
 pub(crate) mod operations;
+pub(crate) mod organizations;
 mod pipeline_body;
 pub(crate) mod pipeline_runs;
 pub(crate) mod pipelines;

@@ -7,11 +7,11 @@ use shared::models::{Account, Activity, QuotaUse, Role, Tier};
 use utoipa::{ToSchema, openapi::schema::Object};
 use uuid::Uuid;
 
-fn role() -> Object {
+pub(crate) fn role() -> Object {
     words(Role::WORDS)
 }
 
-fn tier() -> Object {
+pub(super) fn tier() -> Object {
     words(Tier::WORDS)
 }
 

@@ -1,6 +1,7 @@
 //! The tables: a file each, with the row, what is inserted, and the queries. Query functions take a connection first
 //! and return `QueryResult`; `find_*` may find nothing, `get_*` fails then.
 
+mod account_deletions;
 mod activity;
 mod analyses;
 mod api_keys;
@@ -22,6 +23,7 @@ mod jobs;
 mod llm_calls;
 mod login_sessions;
 mod mails;
+mod memberships;
 mod object_deletions;
 mod organizations;
 mod pipeline_schedules;
@@ -36,6 +38,7 @@ mod users;
 mod webhook_deliveries;
 mod webhooks;
 
+pub use account_deletions::{AccountDeletion, DeletedAccount};
 pub use activity::Activity;
 pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
 pub use audit_entries::{AuditEntry, NewAudit};
@@ -43,6 +46,7 @@ pub use budgets::Budget;
 pub use chat_history::{ChatDefaults, ChatExchange};
 pub use execution_reads::{ExecutionRow, RecentExecution};
 pub use executions::{Execution, NewExecution, StartedExecution};
+pub use invitations::{Invitation, InvitationStatus, NewInvitation};
 pub use job_claims::Pulse;
 pub use job_ends::{Ended, Ending, Failure, Finish};
 pub use job_events::JobEvent;
@@ -53,8 +57,9 @@ pub use jobs::{Cancelled, Job, JobStatus, NewJob, Waiting};
 pub use llm_calls::{CallStatus, Closing, LlmCall, Outgoing, Reserved};
 pub use login_sessions::{LoginSession, Redeemed, SessionHolder};
 pub use mails::NewMail;
+pub use memberships::Membership;
 pub use object_deletions::ObjectDeletion;
-pub use organizations::{Organization, Role, Tier};
+pub use organizations::{Organization, OrganizationOfMember, Role, Tier};
 pub use pipeline_schedules::{DueSchedule, Missed, NewSchedule, PipelineSchedule};
 pub use pipelines::{NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus};
 pub use product_images::{NewProductImage, ProductImage, UploadStatus};
