@@ -33,6 +33,7 @@ const API_KEY: &str = "api_key";
         (name = "auth", description = "Register, log in, tokens"),
         (name = "users", description = "The own account"),
         (name = "api-keys", description = "Keys for scripts, in the header `X-API-Key`"),
+        (name = "organizations", description = "Tenants, their members, and what changed access"),
         (name = "pipelines", description = "Graphs of nodes, and running them"),
         (name = "executions", description = "Runs of pipelines: watching, stopping, repeating"),
         (name = "ai", description = "Language models, and what they cost"),

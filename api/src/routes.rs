@@ -6,9 +6,10 @@
 use crate::{
     docs,
     handlers::{
-        ai, ai_stream, analysis, api_keys, auth, batch, chat, chat_socket, dashboard, docs as pages, execution_events,
-        executions, images, jobs, login_sessions, mfa, operations, password_reset, pipeline_runs, pipelines,
-        processing_socket, products, schedules, uploads, usage, users,
+        account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
+        docs as pages, execution_events, executions, images, invitation_page, invitations, jobs, login_sessions,
+        members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines, processing_socket, products,
+        schedules, uploads, usage, users,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -42,6 +43,22 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(api_keys::get_key)
             .service(api_keys::update_key)
             .service(api_keys::delete_key)
+            .service(account_deletion::delete_user_me)
+            // organizations, their members, and who is to come
+            .service(organizations::list_organizations)
+            .service(organizations::create_organization)
+            .service(organizations::get_organization)
+            .service(organizations::update_organization)
+            .service(organizations::leave_organization)
+            .service(organizations::switch_organization)
+            .service(members::list_members)
+            .service(members::update_member)
+            .service(members::remove_member)
+            .service(invitations::list_invitations)
+            .service(invitations::create_invitation)
+            .service(invitations::revoke_invitation)
+            .service(invitations::accept_invitation)
+            .service(audit::list_audit)
             // pipelines, their runs and their schedules; `node-types` before what takes any word for an id
             .service(pipelines::list_pipelines)
             .service(pipelines::create_pipeline)
@@ -100,6 +117,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
     config.service(processing_socket::follow_job).service(chat_socket::open_chat);
     // where the link of a mail leads
     config.service(password_reset::show_reset_page);
+    // pages that mails lead to, without prefix
+    config.service(invitation_page::show_invitation);
     // operations, without prefix
     config
         .service(operations::get_health)

@@ -48,6 +48,9 @@ const BUDGETS: &str = "DELETE FROM budgets WHERE (scope, period) IN ( \
     SELECT scope, period FROM budgets WHERE job_id IS NULL AND period < ($1 AT TIME ZONE 'UTC')::date - 31 \
     ORDER BY period LIMIT $2)";
 
+const AUDIT: &str = "DELETE FROM audit_entries WHERE id IN \
+    (SELECT id FROM audit_entries WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+
 pub(crate) async fn turn(context: &Context) -> Result<u64> {
     let retention = &context.config.retention;
     let mut conn = context.pool.get().await.context("no connection to PostgreSQL")?;
@@ -58,6 +61,7 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     deleted += prune(&mut conn, UPLOADS, before(retention.uploads)).await?;
     deleted += prune(&mut conn, USAGE, before(retention.usage)).await?;
     deleted += prune(&mut conn, BUDGETS, before(retention.usage)).await?;
+    deleted += prune(&mut conn, AUDIT, before(retention.audit)).await?;
     Ok(deleted)
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod admission;
 pub(crate) mod api_keys;
 pub(crate) mod caller;
 pub(crate) mod identities;
+pub(crate) mod joining;
 pub(crate) mod mfa;
 pub(crate) mod passwords;
 pub(crate) mod permissions;

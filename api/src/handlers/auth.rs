@@ -19,7 +19,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::models::{Account, AuditEntry, LoginSession, NewAudit, PasswordReset, Redeemed, Role, Tier, User};
+use shared::models::{Account, AuditEntry, LoginSession, NewAudit, PasswordReset, Redeemed, User};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -53,6 +53,10 @@ pub(crate) struct Register {
     #[garde(length(chars, min = 1, max = 100), inner(custom(not_blank)), custom(same_name(&self.name)))]
     #[schema(min_length = 1, max_length = 100)]
     full_name: Option<String>,
+    /// Joins the organization that the invitation is for; there will be no own one.
+    #[garde(length(bytes, min = 1, max = 200))]
+    #[schema(min_length = 1, max_length = 200)]
+    invitation_token: Option<String>,
 }
 
 fn same_as(password: &str) -> impl FnOnce(&Option<String>, &PasswordPolicy) -> garde::Result {
@@ -84,16 +88,22 @@ pub(crate) struct Registered {
     tokens: TokenSet,
 }
 
-/// Make an account, with an organization of its own.
+/// Make an account, with an organization of its own or in the one that it is invited into.
 #[utoipa::path(
     tag = "auth",
     request_body = Register,
-    responses((status = 201, body = Registered), (status = 409, description = "Email or username is taken"))
+    responses(
+        (status = 201, body = Registered),
+        (status = 403, description = "The invitation is for another email address"),
+        (status = 404, description = "The invitation is unknown, used, revoked or expired"),
+        (status = 409, description = "Email or username is taken"),
+    )
 )]
 #[post("/auth/register")]
 pub(crate) async fn register(
     state: web::Data<State>,
     body: Valid<Register>,
+    origin: Origin,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let Valid(new) = body;
@@ -104,10 +114,15 @@ pub(crate) async fn register(
         username: new.username.as_deref(),
         full_name: new.name.as_deref().or(new.full_name.as_deref()),
         password_hash: &password_hash,
+        invitation_token: new.invitation_token.as_deref(),
     };
-    let user = registration::register(&mut conn, &registration).await?;
-    let account = Account { user, role: Role::Admin, tier: Tier::Free };
-    let tokens = open_session(&state, &mut conn, &account, &request).await?;
+    let (account, tokens) = once(&mut conn, async |conn| {
+        let user = registration::register(conn, &registration, &origin).await?;
+        let account = Account::get(conn, user.id).await?;
+        let tokens = open_session(&state, conn, &account, &request).await?;
+        Ok((account, tokens))
+    })
+    .await?;
     let user = &account.user;
     Ok(HttpResponse::Created().json(Registered {
         id: user.id,

@@ -6,11 +6,11 @@ use shared::models::{Account, Activity, ApiKey, QuotaUse, Role, Tier};
 use utoipa::{ToSchema, openapi::schema::Object};
 use uuid::Uuid;
 
-fn role() -> Object {
+pub(crate) fn role() -> Object {
     words(Role::WORDS)
 }
 
-fn tier() -> Object {
+pub(super) fn tier() -> Object {
     words(Tier::WORDS)
 }
 
