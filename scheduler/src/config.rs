@@ -59,6 +59,8 @@ pub struct Retention {
     pub deliveries: Duration,
     /// Usage records, and what was spent of budgets.
     pub usage: Duration,
+    /// The log of what changed access.
+    pub audit: Duration,
 }
 
 impl Config {
@@ -111,6 +113,7 @@ impl Retention {
             uploads: days(from, "ATELIER_UPLOAD_RETENTION_DAYS", 1),
             deliveries: days(from, "ATELIER_DELIVERY_RETENTION_DAYS", 30),
             usage: days(from, "ATELIER_USAGE_RETENTION_DAYS", 400),
+            audit: days(from, "ATELIER_AUDIT_RETENTION_DAYS", 400),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The tables: a file each, with the row, what is inserted, and the queries. Query functions take a connection first
 //! and return `QueryResult`; `find_*` may find nothing, `get_*` fails then.
 
+mod account_deletions;
 mod activity;
 mod analyses;
 mod api_keys;
@@ -25,13 +26,16 @@ mod jobs;
 mod llm_calls;
 mod login_sessions;
 mod mails;
+mod memberships;
 mod object_deletions;
 mod organizations;
+mod password_resets;
 mod pipeline_schedules;
 mod pipelines;
 mod product_images;
 mod products;
 mod quotas;
+mod recovery_codes;
 mod storable;
 mod usage_records;
 mod usage_views;
@@ -39,8 +43,10 @@ mod users;
 mod webhook_deliveries;
 mod webhooks;
 
+pub use account_deletions::{AccountDeletion, DeletedAccount};
 pub use activity::Activity;
 pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severity};
+pub use api_keys::{ApiKey, ApiKeyChange, KeyHolder, NewApiKey};
 pub use audit_entries::{AuditEntry, NewAudit};
 pub use budgets::Budget;
 pub use chat_history::{ChatDefaults, ChatExchange};
@@ -48,6 +54,7 @@ pub use delivery_reads::{DELIVERY_COLUMNS, DeliveryRow, FROM_DELIVERIES, Replay,
 pub use execution_reads::{ExecutionRow, RecentExecution};
 pub use execution_results::{failure_word, shown_result, shown_steps};
 pub use executions::{Execution, NewExecution, StartedExecution};
+pub use invitations::{Invitation, InvitationStatus, NewInvitation};
 pub use job_claims::Pulse;
 pub use job_ends::{Ended, Ending, Failure, Finish};
 pub use job_events::JobEvent;
@@ -58,12 +65,16 @@ pub use jobs::{Cancelled, Job, JobStatus, NewJob, Waiting};
 pub use llm_calls::{CallStatus, Closing, LlmCall, Outgoing, Reserved};
 pub use login_sessions::{LoginSession, Redeemed, SessionHolder};
 pub use mails::NewMail;
+pub use memberships::Membership;
 pub use object_deletions::ObjectDeletion;
+pub use organizations::{Organization, OrganizationOfMember, Role, Tier};
 pub use organizations::{Organization, Role, Tier};
+pub use password_resets::PasswordReset;
 pub use pipeline_schedules::{DueSchedule, Missed, NewSchedule, PipelineSchedule};
 pub use pipelines::{NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus};
 pub use product_images::{NewProductImage, ProductImage, UploadStatus};
 pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJobs};
+pub use recovery_codes::RecoveryCode;
 pub use usage_views::{QuotaUse, UsageGroup, UsageRange, UsageRow};
 pub use users::{Account, NewUser, User, UserChange};
 pub use webhook_deliveries::Occurrence;
