@@ -15,6 +15,7 @@ mod deployment;
 mod docs;
 mod executions;
 mod foreign_ids;
+mod fuzz;
 mod lists;
 mod live;
 mod llm_calls;
