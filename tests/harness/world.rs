@@ -91,6 +91,8 @@ impl World {
             ("ATELIER_JWT_SECRET", "a secret of the tests, long enough for HS256"),
             ("ATELIER_BIND", "127.0.0.1:0"),
             ("ATELIER_API_THREADS", "1"),
+            // tests of limits switch them on
+            ("ATELIER_RATE_LIMITS", "off"),
             ("ATELIER_VISION_THREADS", "1"),
             ("ATELIER_MODELS_DIR", &crate::project_root().join("models").display().to_string()),
             ("ORT_DYLIB_PATH", &crate::onnxruntime().display().to_string()),

@@ -7,12 +7,13 @@ use super::caller::{Caller, CallerId, bearer};
 use crate::{
     alias::PREFIX,
     error::ApiError,
+    limits,
     rules::{self, Rule, Who},
     state::State,
 };
 use actix_web::{
     Error, HttpMessage,
-    body::MessageBody,
+    body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     middleware::Next,
     web,
@@ -22,18 +23,27 @@ use actix_web::{
 pub(crate) async fn admit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    match let_in(&request).await {
+        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        // a response that holds the error: the layers outside need the request for their headers
+        Err(refusal) => Ok(request.error_response(refusal)),
+    }
+}
+
+async fn let_in(request: &ServiceRequest) -> Result<(), ApiError> {
     // what has no rule is no route: it is answered with 404 or 405 whoever asks
-    if let Some(rule) = rule(&request)
+    if let Some(rule) = rule(request)
         && rule.who != Who::Anyone
         && let Some(state) = request.app_data::<web::Data<State>>().cloned()
     {
-        let caller = identify(&state, &request).await?;
+        let caller = identify(&state, request).await?;
         request.extensions_mut().insert(CallerId(caller.user_id));
+        limits::check(&state, request, rule, &caller).await?;
         check(rule, &caller)?;
         request.extensions_mut().insert(caller);
     }
-    next.call(request).await
+    Ok(())
 }
 
 /// The rule of the route that a request is for.

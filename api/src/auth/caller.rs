@@ -3,6 +3,7 @@
 use crate::{error::ApiError, state::State};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header::AUTHORIZATION};
 use futures_util::future::{Ready, ready};
+use serde_json::Value;
 use shared::models::{LoginSession, Role, Tier};
 use uuid::Uuid;
 
@@ -17,6 +18,9 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
     /// The organization's tier.
     pub(crate) tier: Tier,
+    /// What the operator put in place of the tier's figures, see
+    /// [`Limits::for_organization`](shared::limits::Limits::for_organization).
+    pub(crate) custom_limits: Option<Value>,
     /// What the caller showed.
     pub(crate) credential: Credential,
 }
@@ -53,6 +57,7 @@ impl Caller {
             organization_id: holder.organization_id,
             role: holder.role,
             tier: holder.tier,
+            custom_limits: holder.custom_limits,
             credential: Credential::Session(claims.sid),
         })
     }

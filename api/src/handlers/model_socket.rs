@@ -10,6 +10,7 @@ use super::{
 use crate::{
     auth::{Caller, caller::bearer},
     error::{ApiError, Code},
+    limits,
     state::State,
 };
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -93,10 +94,13 @@ impl Door {
 
     fn error(self, error: &ApiError) -> Value {
         let (code, message, details) = (error.code(), error.message(), error.details());
-        let error = json!({ "code": code, "message": message, "details": details });
+        let mut error_object = json!({ "code": code, "message": message, "details": details });
+        if let Some(seconds) = error.retry_after() {
+            error_object["retry_after"] = json!(seconds);
+        }
         match self {
-            Self::Chat => json!({ "type": "error", "data": error }),
-            Self::Stream => json!({ "type": "error", "content": "", "error": error }),
+            Self::Chat => json!({ "type": "error", "data": error_object }),
+            Self::Stream => json!({ "type": "error", "content": "", "error": error_object }),
         }
     }
 }
@@ -274,6 +278,7 @@ impl Visit {
         let asker = self.asker.as_ref().ok_or_else(ApiError::unauthenticated)?;
         let caller = Caller::from_token(&self.state, &asker.token).await?;
         caller.require_writer()?;
+        limits::check_question(&self.state, &caller).await?;
         let (job, model) = self.door.ask(&self.state, &caller, frame).await?;
         Ok(Question { job, model })
     }

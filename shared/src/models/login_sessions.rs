@@ -6,6 +6,7 @@ use crate::schema::{login_sessions, memberships, organizations, refresh_tokens, 
 use chrono::{DateTime, Utc};
 use diesel::{dsl::now, prelude::*};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// A login session as stored.
@@ -39,6 +40,8 @@ pub struct SessionHolder {
     pub role: Role,
     /// Its tier.
     pub tier: Tier,
+    /// What the operator put in place of the tier's figures.
+    pub custom_limits: Option<Value>,
 }
 
 /// What a refresh token turned out to be.
@@ -99,7 +102,13 @@ impl LoginSession {
             .filter(login_sessions::user_id.eq(user_id))
             .filter(login_sessions::ended_at.is_null())
             .filter(users::is_active)
-            .select((users::id, users::organization_id, memberships::role, organizations::subscription_tier))
+            .select((
+                users::id,
+                users::organization_id,
+                memberships::role,
+                organizations::subscription_tier,
+                organizations::custom_limits,
+            ))
             .first(conn)
             .await
             .optional()
