@@ -24,25 +24,28 @@ pub(crate) async fn admit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    match let_in(&request).await {
-        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
-        // a response that holds the error: the layers outside need the request for their headers
-        Err(refusal) => Ok(request.error_response(refusal)),
+    // what has no rule is no route: it is answered with 404 or 405 whoever asks
+    if let Some(rule) = rule(&request)
+        && let Some(state) = request.app_data::<web::Data<State>>().cloned()
+        && let Err(refusal) = let_in(&state, rule, &request).await
+    {
+        // a response, as routes give one: the layers outside read what it holds
+        return Ok(request.error_response(refusal));
     }
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
 }
 
-async fn let_in(request: &ServiceRequest) -> Result<(), ApiError> {
-    // what has no rule is no route: it is answered with 404 or 405 whoever asks
-    if let Some(rule) = rule(request)
-        && rule.who != Who::Anyone
-        && let Some(state) = request.app_data::<web::Data<State>>().cloned()
-    {
-        let caller = identify(&state, request).await?;
-        request.extensions_mut().insert(CallerId(caller.user_id));
-        limits::check(&state, request, rule, &caller).await?;
-        check(rule, &caller)?;
-        request.extensions_mut().insert(caller);
-    }
+/// Leaves the caller in the request, if the route is open to it.
+async fn let_in(state: &State, rule: &Rule, request: &ServiceRequest) -> Result<(), ApiError> {
+    let caller = match identify(state, request).await {
+        // such a route looks at credentials itself, if it has any use for them
+        Err(_) if rule.who == Who::Anyone => return Ok(()),
+        identified => identified?,
+    };
+    request.extensions_mut().insert(CallerId(caller.user_id));
+    limits::check(state, request, rule, &caller).await?;
+    check(rule, &caller)?;
+    request.extensions_mut().insert(caller);
     Ok(())
 }
 
