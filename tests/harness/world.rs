@@ -161,6 +161,17 @@ impl World {
         file.display().to_string()
     }
 
+    /// Writes a changed limits.toml, and returns the setting that names it (`ATELIER_LIMITS_FILE`).
+    pub fn limits_file(&self, change: impl FnOnce(&str) -> String) -> String {
+        let built_in = std::fs::read_to_string(crate::project_root().join("limits.toml")).unwrap();
+        let changed = change(&built_in);
+        assert_ne!(changed, built_in, "limits.toml no longer says what is changed");
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let file = self.servers.folder().join(format!("{}-{number}-limits.toml", self.name));
+        std::fs::write(&file, changed).unwrap();
+        file.display().to_string()
+    }
+
     /// Writes an llm.toml whose models this peer answers, and returns the setting that names it (`ATELIER_LLM_FILE`).
     ///
     /// `peer-model` sees images and costs 0.001 US dollars a token (1,000 for a million), both ways; the documented ids
