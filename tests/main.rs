@@ -34,6 +34,7 @@ mod postgres_outages;
 mod processing_socket;
 mod products;
 mod queue;
+mod rate_limits;
 mod redis_outages;
 mod scheduler;
 mod schedules;
