@@ -45,3 +45,5 @@ mod tokens;
 mod uploads;
 mod usage;
 mod vision;
+mod webhook_events;
+mod webhooks;

@@ -202,6 +202,18 @@ pub(crate) const RULES: &[Rule] = &[
     rule(POST,   "/uploads/presigned-url",                  Writer,  With(ProductsWrite), Uploads),
     metered(POST, "/uploads/confirm",                       Writer,  With(ProductsWrite), Uploads),
     metered(POST, "/uploads/direct",                        Writer,  With(ProductsWrite), Uploads),
+    // webhooks and what was delivered to them
+    rule(GET,    "/webhooks",                               Reader,  With(WebhooksRead),  General),
+    rule(POST,   "/webhooks",                               Writer,  With(WebhooksWrite), General),
+    rule(GET,    "/webhooks/{id}",                          Reader,  With(WebhooksRead),  General),
+    rule(PUT,    "/webhooks/{id}",                          Writer,  With(WebhooksWrite), General),
+    rule(DELETE, "/webhooks/{id}",                          Writer,  With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/test",                     Writer,  With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/rotate-secret",            Writer,  With(WebhooksWrite), General),
+    rule(GET,    "/webhooks/{id}/deliveries",               Reader,  With(WebhooksRead),  General),
+    rule(GET,    "/webhooks/{id}/deliveries/{delivery_id}", Reader,  With(WebhooksRead),  General),
+    rule(POST,   "/webhooks/{id}/deliveries/{delivery_id}/redeliver", Writer, With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/replay",                   Writer,  With(WebhooksWrite), General),
     // analyses
     rule(GET,    "/products/{product_id}/analysis",         Reader,  With(AnalysisRead),  Analysis),
     rule(GET,    "/analysis/{image_id}",                    Reader,  With(AnalysisRead),  Analysis),
