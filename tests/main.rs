@@ -35,6 +35,7 @@ mod postgres_outages;
 mod processing_socket;
 mod products;
 mod queue;
+mod rate_limits;
 mod redis_outages;
 mod scheduler;
 mod schedules;

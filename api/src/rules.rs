@@ -71,6 +71,22 @@ pub(crate) enum Category {
     General,
 }
 
+impl Category {
+    /// As `X-RateLimit-Endpoint` has it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Pipelines => "pipelines",
+            Self::Execution => "execution",
+            Self::Profile => "profile",
+            Self::Uploads => "uploads",
+            Self::Analysis => "analysis",
+            Self::Ai => "ai",
+            Self::General => "general",
+        }
+    }
+}
+
 /// What one route asks of its caller.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule {
