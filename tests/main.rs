@@ -15,7 +15,6 @@ mod deployment;
 mod docs;
 mod executions;
 mod foreign_ids;
-mod fuzz;
 mod lists;
 mod live;
 mod llm_calls;
