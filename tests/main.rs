@@ -38,3 +38,4 @@ mod throughput;
 mod uploads;
 mod usage;
 mod vision;
+mod webhook_delivery;

@@ -199,7 +199,7 @@ enum Owner {
 }
 
 /// A waiting job as the requeue chore needs it.
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = jobs, check_for_backend(diesel::pg::Pg))]
 pub struct Waiting {
     /// The job.
@@ -309,6 +309,6 @@ impl Job {
     pub(super) async fn end(&self, conn: &mut AsyncPgConnection, ending: Ending) -> QueryResult<Ended> {
         let finish = Finish { id: self.id, kind: self.kind, attempt: self.attempt, ending };
         let ended = end(conn, self.status, &[finish]).await?;
-        if ended.events.is_empty() { Err(diesel::result::Error::NotFound) } else { Ok(ended) }
+        if ended.is_empty() { Err(diesel::result::Error::NotFound) } else { Ok(ended) }
     }
 }

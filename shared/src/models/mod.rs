@@ -8,6 +8,8 @@ mod audit_entries;
 mod budgets;
 mod chat_entries;
 mod chat_history;
+mod delivery_attempts;
+mod delivery_loads;
 mod execution_reads;
 mod executions;
 mod idempotency_keys;
@@ -41,6 +43,8 @@ pub use analyses::{Analysis, AnalysisStatus, Attribute, Defect, Findings, Severi
 pub use audit_entries::{AuditEntry, NewAudit};
 pub use budgets::Budget;
 pub use chat_history::{ChatDefaults, ChatExchange};
+pub use delivery_attempts::Tried;
+pub use delivery_loads::{Delivery, DeliveryPlace, LineHead};
 pub use execution_reads::{ExecutionRow, RecentExecution};
 pub use executions::{Execution, NewExecution, StartedExecution};
 pub use job_claims::Pulse;

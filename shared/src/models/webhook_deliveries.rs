@@ -37,12 +37,3 @@ pub(super) async fn announce_ends(
 ) -> QueryResult<Vec<Hint>> {
     Ok(Vec::new())
 }
-
-/// What the ends of deliveries mean: the last try is noted, and a webhook that keeps failing is switched off.
-pub(super) async fn settle(
-    _conn: &mut AsyncPgConnection,
-    _delivered: &[&Finish],
-    _at: DateTime<Utc>,
-) -> QueryResult<Vec<Hint>> {
-    Ok(Vec::new())
-}
