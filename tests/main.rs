@@ -45,5 +45,6 @@ mod tokens;
 mod uploads;
 mod usage;
 mod vision;
+mod webhook_delivery;
 mod webhook_events;
 mod webhooks;
