@@ -19,7 +19,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::models::{Account, AuditEntry, LoginSession, NewAudit, PasswordReset, Redeemed, User};
+use shared::models::{Account, AuditEntry, LoginSession, PasswordReset, Redeemed, User};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -296,16 +296,8 @@ pub(crate) async fn update_password(
         User::set_password(conn, caller.user_id, &hash).await?;
         LoginSession::end_others(conn, caller.user_id, session).await?;
         PasswordReset::end_all(conn, caller.user_id).await?;
-        let audit = NewAudit {
-            organization_id: caller.organization_id,
-            actor_id: Some(caller.user_id),
-            action: "user.password_changed",
-            target_type: "user",
-            target_id: Some(caller.user_id),
-            data: json!({}),
-            ip: origin.ip.as_deref(),
-            request_id: origin.request_id.as_deref(),
-        };
+        let (organization_id, user_id) = (caller.organization_id, caller.user_id);
+        let audit = origin.entry(organization_id, user_id, "user.password_changed", ("user", user_id), json!({}));
         Ok(AuditEntry::insert(conn, audit).await?)
     })
     .await?;

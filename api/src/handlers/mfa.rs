@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::{
     letter::Letter,
-    models::{AuditEntry, NewAudit, NewMail, RecoveryCode, User},
+    models::{AuditEntry, NewMail, RecoveryCode, User},
     queue::Hint,
 };
 use utoipa::ToSchema;
@@ -192,16 +192,8 @@ async fn tell(
     user: User,
     enabled: bool,
 ) -> Result<Vec<Hint>, ApiError> {
-    let audit = NewAudit {
-        organization_id: caller.organization_id,
-        actor_id: Some(user.id),
-        action: if enabled { "user.mfa_enabled" } else { "user.mfa_disabled" },
-        target_type: "user",
-        target_id: Some(user.id),
-        data: json!({}),
-        ip: origin.ip.as_deref(),
-        request_id: origin.request_id.as_deref(),
-    };
+    let action = if enabled { "user.mfa_enabled" } else { "user.mfa_disabled" };
+    let audit = origin.entry(caller.organization_id, user.id, action, ("user", user.id), json!({}));
     AuditEntry::insert(conn, audit).await?;
     let mail = NewMail {
         user_id: user.id,
