@@ -66,7 +66,6 @@ pub use mails::NewMail;
 pub use memberships::Membership;
 pub use object_deletions::ObjectDeletion;
 pub use organizations::{Organization, OrganizationOfMember, Role, Tier};
-pub use organizations::{Organization, Role, Tier};
 pub use password_resets::PasswordReset;
 pub use pipeline_schedules::{DueSchedule, Missed, NewSchedule, PipelineSchedule};
 pub use pipelines::{NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus};
