@@ -8,7 +8,7 @@ use crate::{
     error::ApiError,
     extract::Valid,
     idempotency::once,
-    origin::{Origin, own_base},
+    origin::{Origin, mail_base, public_base},
     state::State,
     views::Message,
 };
@@ -74,7 +74,7 @@ pub(crate) async fn forgot_password(
 ) -> Result<HttpResponse, ApiError> {
     let began = Instant::now();
     let email = body.0.email.to_lowercase();
-    let (fresh, base) = (OneTimeToken::new(), own_base(&request));
+    let (fresh, base) = (OneTimeToken::new(), mail_base(&request));
     let mut conn = state.conn().await?;
     let hints = once(&mut conn, async |conn| {
         let user = User::find_by_email(conn, &email).await?.filter(|user| user.is_active);
@@ -167,7 +167,8 @@ fn bad_token() -> ApiError {
 #[utoipa::path(tag = "auth", responses((status = 200, description = "HTML", content_type = "text/html", body = String)))]
 #[get("/reset-password")]
 pub(crate) async fn show_reset_page(request: HttpRequest) -> HttpResponse {
-    // nothing of the request is in it but the address we have ourselves: a page that repeats a token can leak it
-    let page = include_str!("reset_password.html").replace("BASE", &own_base(&request));
+    // nothing of the request is in it but our address: a page that repeats a token can leak it
+    let base = public_base(&request).replace(['<', '>', '&', '"', '\''], "");
+    let page = include_str!("reset_password.html").replace("BASE", &base);
     HttpResponse::Ok().content_type(ContentType::html()).body(page)
 }
