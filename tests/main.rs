@@ -1,11 +1,14 @@
 //! Integration tests over real servers and real processes: a file an area.
 
+mod access_matrix;
+mod account_deletion;
 mod ai;
 mod ai_answers;
 mod ai_sockets;
 mod analysis;
 mod arrows;
 mod attempts;
+mod audit;
 mod auth;
 mod chat;
 mod contract;
@@ -14,6 +17,7 @@ mod deployment;
 mod docs;
 mod executions;
 mod foreign_ids;
+mod invitations;
 mod lists;
 mod live;
 mod llm_calls;
@@ -21,6 +25,7 @@ mod llm_providers;
 mod llm_storm;
 mod local_model;
 mod operations;
+mod organizations;
 mod pipeline_crashes;
 mod pipeline_end_to_end;
 mod pipeline_models;

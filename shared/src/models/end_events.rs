@@ -146,7 +146,13 @@ async fn say(
 async fn load_images(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<HashMap<Uuid, Images>> {
     let rows: Vec<Images> = jobs::table
         .filter(jobs::id.eq_any(ids))
-        .select((jobs::id, sql::<Text>("payload ->> 'job_type'"), jobs::items_total, jobs::items_done, jobs::items_failed))
+        .select((
+            jobs::id,
+            sql::<Text>("payload ->> 'job_type'"),
+            jobs::items_total,
+            jobs::items_done,
+            jobs::items_failed,
+        ))
         .load(conn)
         .await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
