@@ -1,5 +1,7 @@
 //! Integration tests over real servers and real processes: a file an area.
 
+mod access_matrix;
+mod account_deletion;
 mod ai;
 mod ai_answers;
 mod ai_sockets;
@@ -7,6 +9,7 @@ mod analysis;
 mod api_keys;
 mod arrows;
 mod attempts;
+mod audit;
 mod auth;
 mod chat;
 mod contract;
@@ -15,6 +18,7 @@ mod deployment;
 mod docs;
 mod executions;
 mod foreign_ids;
+mod invitations;
 mod lists;
 mod live;
 mod llm_calls;
@@ -25,6 +29,7 @@ mod login_sessions;
 mod mfa;
 mod operations;
 mod password_reset;
+mod organizations;
 mod pipeline_crashes;
 mod pipeline_end_to_end;
 mod pipeline_models;
