@@ -19,6 +19,7 @@ mod docs;
 mod executions;
 mod foreign_ids;
 mod invitations;
+mod fuzz;
 mod lists;
 mod live;
 mod llm_calls;
