@@ -8,7 +8,7 @@ use crate::{
     handlers::{
         ai, ai_stream, analysis, auth, batch, chat, chat_socket, dashboard, docs as pages, execution_events,
         executions, images, jobs, operations, pipeline_runs, pipelines, processing_socket, products, schedules,
-        uploads, usage, users,
+        unsubscribe, uploads, usage, users,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -29,6 +29,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(users::update_user_me)
             .service(users::get_user_profile)
             .service(users::update_user_profile)
+            .service(unsubscribe::get_unsubscribe_page)
+            .service(unsubscribe::unsubscribe)
             // pipelines, their runs and their schedules; `node-types` before what takes any word for an id
             .service(pipelines::list_pipelines)
             .service(pipelines::create_pipeline)

@@ -117,6 +117,8 @@ pub(crate) const RULES: &[Rule] = &[
     rule(PUT,    "/users/me",                               Reader,  Refused, Profile),
     rule(GET,    "/users/profile",                          Reader,  Any,     Profile),
     rule(PUT,    "/users/profile",                          Reader,  Refused, Profile),
+    rule(GET,    "/mail/unsubscribe/{token}",               Anyone,  Refused, General),
+    rule(POST,   "/mail/unsubscribe/{token}",               Anyone,  Refused, General),
     // pipelines, their runs and their schedules
     rule(GET,    "/pipelines",                              Reader,  With(PipelinesRead),    Pipelines),
     rule(POST,   "/pipelines",                              Writer,  With(PipelinesWrite),   Pipelines),

@@ -1,6 +1,6 @@
 //! The worker's settings.
 
-use crate::pools::Pools;
+use crate::{mail, pools::Pools};
 use shared::{
     config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Telemetry},
     llm::Catalogue,
@@ -35,6 +35,8 @@ pub struct Config {
     pub vision_threads: usize,
     /// Whether `http` nodes may reach private addresses: this host, its network.
     pub http_allow_private: bool,
+    /// How mail is sent.
+    pub mail: mail::Settings,
     /// How long running jobs may go on after SIGTERM.
     pub grace: Duration,
     /// How often a running job says that it is alive; the scheduler takes it for dead after five times that.
@@ -79,6 +81,7 @@ impl Config {
             onnxruntime: from.optional("ORT_DYLIB_PATH"),
             vision_threads: from.or("ATELIER_VISION_THREADS", cores.min(2)),
             http_allow_private: from.switch("ATELIER_HTTP_ALLOW_PRIVATE", false),
+            mail: mail::Settings::read(&mut from),
             grace: from.seconds("ATELIER_WORKER_GRACE", 20),
             heartbeat: from.seconds("ATELIER_HEARTBEAT", 3),
         };

@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     finisher::Finisher,
     llm::{Llm, Providers},
+    mail::Mailer,
     outbound::Outbound,
     publisher::Publisher,
     vision::{Engine, Registry, Runtime},
@@ -37,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) models: Catalogue,
     /// Requests to other people's servers.
     pub(crate) outbound: Outbound,
+    pub(crate) mailer: Mailer,
     pub(crate) vision_threads: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) running: Running,
@@ -66,6 +68,7 @@ impl Context {
             llm: Llm::new(config.models.clone(), providers),
             models: config.models.clone(),
             outbound: Outbound::new(config.http_allow_private)?,
+            mailer: Mailer::new(&config.mail)?,
             vision_threads: config.vision_threads,
             heartbeat: config.heartbeat,
             running: Running::default(),

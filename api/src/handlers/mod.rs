@@ -29,6 +29,7 @@ mod socket_feed;
 mod socket_slots;
 mod submit;
 mod token_stream;
+pub(crate) mod unsubscribe;
 mod upload_form;
 pub(crate) mod uploads;
 pub(crate) mod usage;
