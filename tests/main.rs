@@ -20,6 +20,8 @@ mod llm_calls;
 mod llm_providers;
 mod llm_storm;
 mod local_model;
+mod mail;
+mod mail_notices;
 mod operations;
 mod pipeline_crashes;
 mod pipeline_end_to_end;
