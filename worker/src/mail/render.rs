@@ -4,7 +4,7 @@
 //! somebody else. They come in as one line of visible characters; in the HTML part they are escaped.
 
 use chrono::{DateTime, Utc};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context, value::Serde};
 use serde_json::Value as Json;
 use shared::letter::Letter;
 use url::Url;
@@ -81,7 +81,7 @@ pub(crate) fn words(letter: &Letter, unsubscribe: Option<&Url>) -> Result<Words,
         }
         None => String::new(),
     };
-    let about = context! { button => Value::from_safe_string(button), ..Value::from_serialize(&told) };
+    let about = context! { button => Value::from_safe_string(button), ..Value::from(Serde(&told)) };
     let Files { subject, text, html } = files(letter);
     let subject = one_line(&render("subject", subject, about.clone())?, 2 * LONGEST_NAME);
     let text = render("text", text, about.clone())?;
