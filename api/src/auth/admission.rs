@@ -3,7 +3,7 @@
 //! It runs before any extractor. The extractors of a handler run side by side and the first error is the answer: were the
 //! look-up one of them, who is not let in would hear what is wrong with the body instead, because that is found out sooner.
 
-use super::caller::{Caller, CallerId, bearer};
+use super::caller::{Caller, CallerId};
 use crate::{
     alias::PREFIX,
     error::ApiError,
@@ -12,7 +12,7 @@ use crate::{
 };
 use actix_web::{
     Error, HttpMessage,
-    body::MessageBody,
+    body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     middleware::Next,
     web,
@@ -22,18 +22,33 @@ use actix_web::{
 pub(crate) async fn admit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+) -> Result<ServiceResponse<BoxBody>, Error> {
     // what has no rule is no route: it is answered with 404 or 405 whoever asks
     if let Some(rule) = rule(&request)
-        && rule.who != Who::Anyone
         && let Some(state) = request.app_data::<web::Data<State>>().cloned()
+        && let Err(refusal) = let_in(&state, rule, &request).await
     {
-        let caller = identify(&state, &request).await?;
-        request.extensions_mut().insert(CallerId(caller.user_id));
-        check(rule, &caller)?;
-        request.extensions_mut().insert(caller);
+        // a response, as routes give one: the layers outside read what it holds
+        return Ok(request.error_response(refusal));
     }
-    next.call(request).await
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+}
+
+/// Leaves the caller in the request, if the route is open to it.
+async fn let_in(state: &State, rule: &Rule, request: &ServiceRequest) -> Result<(), ApiError> {
+    let identified = Caller::identify(state, request.request()).await;
+    let caller = match (identified, rule.who) {
+        // such a route looks at credentials itself, if it has any use for them
+        (Err(_), Who::Anyone) => return Ok(()),
+        (identified, _) => identified?,
+    };
+    request.extensions_mut().insert(CallerId(caller.user_id));
+    if rule.who != Who::Anyone {
+        check(rule, &caller)?;
+        caller.count_use(state);
+    }
+    request.extensions_mut().insert(caller);
+    Ok(())
 }
 
 /// The rule of the route that a request is for.
@@ -44,12 +59,8 @@ pub(crate) fn rule(request: &ServiceRequest) -> Option<&'static Rule> {
     rules::find(request.method(), &request.match_pattern()?)
 }
 
-async fn identify(state: &State, request: &ServiceRequest) -> Result<Caller, ApiError> {
-    let token = bearer(request.request()).ok_or_else(ApiError::unauthenticated)?;
-    Caller::from_token(state, token).await
-}
-
 fn check(rule: &Rule, caller: &Caller) -> Result<(), ApiError> {
+    caller.require(rule.keys)?;
     if rule.who.includes(caller.role) {
         return Ok(());
     }

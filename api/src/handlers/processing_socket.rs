@@ -5,30 +5,22 @@
 //! missed. Redis may lose a message or be away: a gap in the numbers, or a few seconds, make it look into the table.
 
 use super::{
+    feed::Feed,
     socket::{Close, Ended, Heard, PING, Socket, not_a_socket},
-    socket_feed::{Feed, Live, Stored},
     socket_slots::Slot,
 };
 use crate::{
-    auth::{Caller, caller::bearer},
-    live,
+    auth::{Caller, caller::Shown, permissions::Permission},
+    rules::Keys,
     state::State,
     views::Frame,
 };
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Deserialize;
-use shared::{
-    events::{self, Event},
-    kind::Kind,
-    models::Job,
-};
-use std::time::Duration;
-use tokio::{sync::broadcast::error::RecvError, time};
+use shared::{events::Event, kind::Kind, models::Job};
+use tokio::time;
 use utoipa::IntoParams;
 use uuid::Uuid;
-
-/// How often the table is looked at even if nothing is heard.
-const POLL: Duration = Duration::from_secs(3);
 
 /// Clients have nothing to say here beyond pings.
 const MAX_FRAME: usize = 4096;
@@ -37,7 +29,7 @@ const MAX_FRAME: usize = 4096;
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SocketQuery {
-    /// An access token, where no `Authorization` header can be sent.
+    /// An access token, where neither `Authorization` nor `X-API-Key` can be sent.
     token: Option<String>,
     /// The `seq` of the last frame that was received; only what came after it is sent.
     last_event_id: Option<String>,
@@ -66,24 +58,29 @@ pub(crate) async fn follow_job(
     let (response, session, stream) = actix_ws::handle(&request, body).map_err(not_a_socket)?;
     let stream = stream.max_frame_size(MAX_FRAME).aggregate_continuations().max_continuation_size(MAX_FRAME);
     let SocketQuery { token, last_event_id } = query.into_inner();
-    let token = token.or_else(|| bearer(&request).map(ToOwned::to_owned)).unwrap_or_default();
+    let shown = token.as_deref().map(Shown::token).or_else(|| Shown::of(&request));
     let last = last_event_id.and_then(|id| id.parse().ok()).unwrap_or(0).max(0);
     let sockets = state.sockets.clone();
     sockets.spawn_local(async move {
         let mut socket = Socket::new(session, stream);
-        let ended = serve(&mut socket, &state, &token, &job_id, last).await;
+        let ended = serve(&mut socket, &state, shown, &job_id, last).await;
         socket.close(ended).await;
     });
     Ok(response)
 }
 
 /// Lets the caller in, follows the job, and gives the caller's slot back.
-async fn serve(socket: &mut Socket, state: &State, token: &str, job_id: &str, last: i32) -> Ended {
-    let caller = match Caller::from_token(state, token.trim_start_matches("Bearer ")).await {
+async fn serve(socket: &mut Socket, state: &State, shown: Option<Shown>, job_id: &str, last: i32) -> Ended {
+    let Some(shown) = shown else { return Some(Close::Unauthenticated) };
+    let caller = match Caller::from_shown(state, &shown).await {
         Ok(caller) => caller,
         Err(error) if error.code().status().is_server_error() => return Some(Close::TryAgain),
         Err(_) => return Some(Close::Unauthenticated),
     };
+    if caller.require(Keys::With(Permission::AnalysisRead)).is_err() {
+        return Some(Close::Denied);
+    }
+    caller.count_use(state);
     let Ok(job_id) = job_id.parse::<Uuid>() else { return Some(Close::Denied) };
     match may_follow(state, job_id, caller.user_id).await {
         Ok(true) => {}
@@ -94,7 +91,7 @@ async fn serve(socket: &mut Socket, state: &State, token: &str, job_id: &str, la
         }
     }
     let Some(slot) = Slot::take(state, "processing", caller.user_id).await else { return Some(Close::TooMany) };
-    let ended = relay(socket, state, &slot, Feed::new(state.pool.clone(), job_id, last), job_id).await;
+    let ended = relay(socket, state, &slot, Feed::follow(state, job_id, last).await).await;
     slot.give_back().await;
     ended
 }
@@ -105,54 +102,20 @@ async fn may_follow(state: &State, job_id: Uuid, user_id: Uuid) -> anyhow::Resul
 }
 
 /// Sends the events until the job has ended or the client has gone.
-async fn relay(socket: &mut Socket, state: &State, slot: &Slot, mut feed: Feed, job_id: Uuid) -> Ended {
-    let mut live = state.live.subscribe(&events::channel(&state.config.redis.prefix, job_id)).await;
-    let mut live_is_open = true;
-    let mut poll = time::interval(POLL);
-    poll.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+async fn relay(socket: &mut Socket, state: &State, slot: &Slot, mut feed: Feed) -> Ended {
     let mut ping = time::interval_at(time::Instant::now() + PING, PING);
     loop {
-        // the first tick of `poll` comes at once and reads what is stored
         tokio::select! {
-            message = live.receiver.recv(), if live_is_open => match message {
-                Ok(live::Live::Message(message)) => match feed.place(&message) {
-                    Live::Next(event) => {
-                        if let Some(ended) = send(socket, vec![event]).await { return ended }
-                    }
-                    Live::Old => {}
-                    Live::Gap => poll.reset_immediately(),
-                },
-                Ok(live::Live::Resumed) | Err(RecvError::Lagged(_)) => poll.reset_immediately(),
-                Err(RecvError::Closed) => live_is_open = false,
+            events = feed.next() => match events {
+                Some(events) => if let Some(ended) = send(socket, events).await { return ended },
+                None => return Some(Close::Done),
             },
-            _ = poll.tick() => {
-                if let Some(ended) = catch_up(socket, &mut feed).await { return ended }
-            }
             heard = socket.hear() => if let Heard::End(ended) = heard { return ended },
             _ = ping.tick() => {
                 if let Some(ended) = socket.ping().await { return ended }
                 slot.renew().await;
             }
             () = state.shutdown.cancelled() => return Some(Close::GoingAway),
-        }
-    }
-}
-
-/// Sends everything that is stored and was not sent yet.
-async fn catch_up(socket: &mut Socket, feed: &mut Feed) -> Option<Ended> {
-    loop {
-        match feed.read().await {
-            Ok(Stored::Events(events)) => {
-                if let Some(ended) = send(socket, events).await {
-                    return Some(ended);
-                }
-            }
-            Ok(Stored::Nothing) => return None,
-            Ok(Stored::Ended) => return Some(Some(Close::Done)),
-            Err(error) => {
-                tracing::debug!(%error, "a socket could not read its events; it tries again");
-                return None;
-            }
         }
     }
 }
