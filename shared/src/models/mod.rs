@@ -66,7 +66,6 @@ pub use jobs::{Cancelled, Job, JobStatus, NewJob, Waiting};
 pub use llm_calls::{CallStatus, Closing, LlmCall, Outgoing, Reserved};
 pub use login_sessions::{LoginSession, Redeemed, SessionHolder};
 pub use mails::{AddressedMail, NewMail};
-pub use mails::NewMail;
 pub use memberships::Membership;
 pub use object_deletions::ObjectDeletion;
 pub use organizations::{Organization, OrganizationOfMember, Role, Tier};
