@@ -86,8 +86,14 @@ async fn each_letter_arrives_once_with_text_and_html_and_is_forgotten() {
         let job = world.wait_for_status(id, JobStatus::Completed).await;
         let mail = mail_of(&sink, id);
         assert_eq!(job.result, Some(json!({ "sent": true, "message_id": mail.header("Message-ID") })));
-        assert_eq!((mail.to.as_slice(), mail.header("To").as_str()), (&["ann@example.com".to_owned()][..], "ann@example.com"));
-        assert_eq!((mail.header("From").as_str(), mail.from.as_str()), ("Atelier <no-reply@localhost>", "no-reply@localhost"));
+        assert_eq!(
+            (mail.to.as_slice(), mail.header("To").as_str()),
+            (&["ann@example.com".to_owned()][..], "ann@example.com")
+        );
+        assert_eq!(
+            (mail.header("From").as_str(), mail.from.as_str()),
+            ("Atelier <no-reply@localhost>", "no-reply@localhost")
+        );
         assert_eq!(mail.header("Auto-Submitted"), "auto-generated");
         assert!(!mail.header("Date").is_empty() && !mail.subject().is_empty(), "{}", mail.data);
         let html = mail.html().unwrap();
@@ -284,8 +290,7 @@ async fn no_name_and_no_address_adds_a_header_or_a_receiver() {
     world.wait_for_status(id, JobStatus::Completed).await;
     let mail = mail_of(&sink, id);
     let names: BTreeSet<_> = mail.headers().into_iter().map(|(name, _)| name.to_lowercase()).collect();
-    let expected =
-        ["auto-submitted", "content-type", "date", "from", "message-id", "mime-version", "subject", "to"];
+    let expected = ["auto-submitted", "content-type", "date", "from", "message-id", "mime-version", "subject", "to"];
     assert_eq!(names, expected.map(str::to_owned).into());
     assert_eq!(mail.to, ["ann@example.com"]);
     assert!(mail.subject().starts_with("Tea Bcc: all@example.com") && !mail.html().unwrap().contains("<script"));

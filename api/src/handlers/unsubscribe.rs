@@ -50,9 +50,12 @@ pub(crate) async fn get_unsubscribe_page(
 #[post("/mail/unsubscribe/{token}")]
 pub(crate) async fn unsubscribe(state: web::Data<State>, token: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
     let mut conn = state.conn().await?;
-    idempotency::once(&mut conn, async |conn| {
-        if User::unsubscribe(conn, *token).await? { Ok(()) } else { Err(unknown()) }
-    })
+    idempotency::once(
+        &mut conn,
+        async |conn| {
+            if User::unsubscribe(conn, *token).await? { Ok(()) } else { Err(unknown()) }
+        },
+    )
     .await?;
     Ok(page(DONE))
 }

@@ -1,7 +1,10 @@
 //! How jobs end: status, result, steps left open, consequences for what the job was about, and the last event, written
 //! together. Many jobs end in one statement, because a worker that runs short jobs does little else.
 
-use super::{Job, JobStatus, analyses, job_events::body_json, llm_calls, mail_notices, mails, quotas, storable, webhook_deliveries};
+use super::{
+    Job, JobStatus, analyses, job_events::body_json, llm_calls, mail_notices, mails, quotas, storable,
+    webhook_deliveries,
+};
 use crate::{
     events::{Change, Event, EventBody, Progress},
     kind::Kind,

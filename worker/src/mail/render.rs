@@ -73,12 +73,15 @@ pub(crate) fn words(letter: &Letter, unsubscribe: Option<&Url>) -> Result<Words,
         .map_err(|error| Error::new(ErrorKind::BadSerialization, "a letter").with_source(error))?;
     clean(&mut told);
     // what is escaped follows from the ending of the name
-    let render = |name: &str, source: &str, about: Value| environment.template_from_named_str(name, source)?.render(about);
+    let render =
+        |name: &str, source: &str, about: Value| environment.template_from_named_str(name, source)?.render(about);
 
     let button = match link(letter) {
-        Some((label, url)) => {
-            render("button.html", include_str!("templates/button.html"), context! { label, url => one_line(url, usize::MAX) })?
-        }
+        Some((label, url)) => render(
+            "button.html",
+            include_str!("templates/button.html"),
+            context! { label, url => one_line(url, usize::MAX) },
+        )?,
         None => String::new(),
     };
     let about = context! { button => Value::from_safe_string(button), ..Value::from(Serde(&told)) };

@@ -32,13 +32,7 @@ fn letters(text: &str) -> Vec<Letter> {
             percentage: 100,
             resets_at: at,
         },
-        Letter::WebhookDisabled {
-            name: own(),
-            webhook_id: Uuid::nil(),
-            webhook: own(),
-            url: url(),
-            reason: own(),
-        },
+        Letter::WebhookDisabled { name: own(), webhook_id: Uuid::nil(), webhook: own(), url: url(), reason: own() },
     ]
 }
 
@@ -111,7 +105,9 @@ fn a_name_without_end_has_one() {
 fn times_and_durations_are_as_people_say_them() {
     assert_eq!(time("2026-11-06T04:05:06.123456Z").unwrap(), "6 November 2026, 04:05 UTC");
     assert!(time("soon").is_err());
-    for (ms, said) in [(0, "0.0 s"), (1_250, "1.2 s"), (12_900, "12 s"), (83_000, "1 min 23 s"), (7_500_000, "2 h 5 min")] {
+    for (ms, said) in
+        [(0, "0.0 s"), (1_250, "1.2 s"), (12_900, "12 s"), (83_000, "1 min 23 s"), (7_500_000, "2 h 5 min")]
+    {
         assert_eq!(duration(ms), said);
     }
 }

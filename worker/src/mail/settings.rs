@@ -138,7 +138,13 @@ mod tests {
             ("smtp://[::1]:1025/", "::1", 1025, Security::None, None),
             ("smtp://me:secret@mail?tls=required", "mail", 587, Security::StartTls, Some("me")),
             ("smtp://me:secret@localhost:25", "localhost", 25, Security::None, Some("me")),
-            ("smtps://me%40example.com:se%3Acret@mail.example.com", "mail.example.com", 465, Security::Tls, Some("me@example.com")),
+            (
+                "smtps://me%40example.com:se%3Acret@mail.example.com",
+                "mail.example.com",
+                465,
+                Security::Tls,
+                Some("me@example.com"),
+            ),
         ] {
             let server: MailServer = text.parse().unwrap();
             assert_eq!((server.host.as_str(), server.port, server.security), (host, port, security), "{text}");

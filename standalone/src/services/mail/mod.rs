@@ -2,8 +2,8 @@
 //! browser. Mail to `bounce@…` is refused, as a receiver would refuse an unknown mailbox; mail to `later@…` is taken the
 //! second time only, as by a receiver that waits whether the sender comes again.
 
-mod mail;
 mod page;
+mod received;
 mod smtp;
 mod store;
 
@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::store::Store;
 use super::http;
 
-pub use mail::Mail;
+pub use received::Mail;
 
 /// A running mail sink. Dropping it stops it.
 #[derive(Debug)]
@@ -174,7 +174,10 @@ mod tests {
         let sink = sink(None);
         say(&sink, &WITH_HTML).await;
         let mail = sink.wait_for(|_| true).await;
-        assert_eq!((mail.subject().as_str(), mail.text().trim()), ("Grüße", "Schön: https://example.org/?a=1 <script>"));
+        assert_eq!(
+            (mail.subject().as_str(), mail.text().trim()),
+            ("Grüße", "Schön: https://example.org/?a=1 <script>")
+        );
         let page = fetch(&format!("{}mails/1", sink.web_url())).await;
         let link = "<a href=\"https://example.org/?a=1\" target=\"_blank\" rel=\"noreferrer\">";
         assert!(page.contains(link) && page.contains("&lt;script&gt;") && page.contains("Grüße"), "{page}");
@@ -185,7 +188,8 @@ mod tests {
         assert!(policy.contains("default-src 'none'") && policy.contains("sandbox"), "{policy}");
         assert!(html.text().await.unwrap().contains("<p onclick"));
         assert!(fetch(&format!("{}mails/1.txt", sink.web_url())).await.starts_with("Schön"));
-        let list: serde_json::Value = serde_json::from_str(&fetch(&format!("{}mails.json", sink.web_url())).await).unwrap();
+        let list: serde_json::Value =
+            serde_json::from_str(&fetch(&format!("{}mails.json", sink.web_url())).await).unwrap();
         assert_eq!((&list[0]["number"], &list[0]["subject"]), (&1.into(), &"Grüße".into()));
         assert!(list[0]["text"].as_str().unwrap().contains("Schön"));
     }

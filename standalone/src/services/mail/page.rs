@@ -12,7 +12,7 @@ use hyper::{
 };
 use serde_json::{Value, json};
 
-use super::{mail::Mail, store::Store};
+use super::{received::Mail, store::Store};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");

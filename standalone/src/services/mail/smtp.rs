@@ -9,11 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    super::http::ACCEPT_PAUSE,
-    mail::Mail,
-    store::Store,
-};
+use super::{super::http::ACCEPT_PAUSE, received::Mail, store::Store};
 
 /// The largest mail taken, in bytes.
 const MAX_MAIL: usize = 25 << 20;

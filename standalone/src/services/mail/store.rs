@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::mail::Mail;
+use super::received::Mail;
 
 /// Older mails are forgotten (and their files deleted) beyond this number.
 const KEPT: usize = 1_000;
