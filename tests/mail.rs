@@ -246,7 +246,10 @@ async fn one_click_unsubscribes_and_opening_the_link_does_not() {
     assert_eq!(wants(&member).await, json!({ "email": true, "browser": true }), "scanners open every link");
 
     for _ in 0..2 {
-        let post = anonymous.request(Method::POST, &path).form(&[("List-Unsubscribe", "One-Click")]);
+        let post = anonymous
+            .request(Method::POST, &path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body("List-Unsubscribe=One-Click");
         assert_eq!(anonymous.send(post).await.status, 200);
         assert_eq!(wants(&member).await, json!({ "email": false, "browser": true }));
     }
