@@ -3,7 +3,9 @@
 use crate::auth::passwords::PasswordPolicy;
 use ipnet::IpNet;
 use shared::{
+    addresses::Reach,
     config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Secret, Telemetry},
+    limits::Limits,
     llm::Catalogue,
 };
 use std::{
@@ -44,14 +46,16 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// `false` lifts the limits on requests and open sockets.
     pub rate_limits: bool,
+    /// How fast requests may come, and how many may be spent.
+    pub limits: Arc<Limits>,
     /// What a password must be like.
     pub password_policy: PasswordPolicy,
     /// Whose pages may call the API; `*` for all.
     pub cors_origins: Vec<String>,
     /// Networks of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether a run may call back to a private address.
-    pub webhook_allow_private: bool,
+    /// What webhooks and call backs of runs may lead to.
+    pub callbacks: Reach,
     /// How long requests in work may take to finish when the process is asked to stop.
     pub shutdown_grace: Duration,
 }
@@ -80,6 +84,7 @@ impl Config {
             refresh_token_ttl: from.seconds("ATELIER_REFRESH_TOKEN_TTL", 30 * 24 * 3600),
             public_url: from.optional("ATELIER_PUBLIC_URL"),
             rate_limits: from.switch("ATELIER_RATE_LIMITS", true),
+            limits: Arc::new(Limits::read(&mut from)),
             password_policy: from.or("ATELIER_PASSWORD_POLICY", PasswordPolicy::default()),
             cors_origins: from
                 .or("ATELIER_CORS_ORIGINS", String::new())
@@ -88,7 +93,7 @@ impl Config {
                 .filter(|origin| !origin.is_empty())
                 .collect(),
             trusted_proxies: networks(&mut from, "ATELIER_TRUSTED_PROXIES"),
-            webhook_allow_private: from.switch("ATELIER_WEBHOOK_ALLOW_PRIVATE", false),
+            callbacks: Reach::read(&mut from),
             shutdown_grace: from.seconds("ATELIER_SHUTDOWN_GRACE", 30),
         };
         config.check(&mut from);

@@ -91,7 +91,7 @@ impl ApiError {
 
     /// 401 for missing, malformed, expired and revoked credentials alike.
     pub(crate) fn unauthenticated() -> Self {
-        Self::new(Code::AuthenticationRequired, "Authentication required: send a valid access token")
+        Self::new(Code::AuthenticationRequired, "Authentication required: send a valid access token or API key")
     }
 
     /// 403.
@@ -175,6 +175,11 @@ impl ApiError {
     /// What it tells people.
     pub(crate) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Seconds until it is worth trying again.
+    pub(crate) const fn retry_after(&self) -> Option<u64> {
+        self.retry_after
     }
 
     /// The invalid fields.

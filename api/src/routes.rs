@@ -6,9 +6,10 @@
 use crate::{
     docs,
     handlers::{
-        account_deletion, ai, ai_stream, analysis, audit, auth, batch, chat, chat_socket, dashboard, docs as pages,
-        execution_events, executions, images, invitation_page, invitations, jobs, members, operations, organizations,
-        pipeline_runs, pipelines, processing_socket, products, schedules, uploads, usage, users,
+        account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
+        deliveries, docs as pages, execution_events, executions, images, invitation_page, invitations, jobs,
+        login_sessions, members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines,
+        processing_socket, products, schedules, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -23,12 +24,25 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(auth::refresh)
             .service(auth::logout)
             .service(auth::update_password)
+            .service(password_reset::forgot_password)
+            .service(password_reset::reset_password)
+            .service(mfa::set_up_mfa)
+            .service(mfa::enable_mfa)
+            .service(mfa::disable_mfa)
+            .service(login_sessions::list_sessions)
+            .service(login_sessions::end_session)
             .service(users::get_auth_me)
             .service(users::update_auth_profile)
             .service(users::get_user_me)
             .service(users::update_user_me)
             .service(users::get_user_profile)
             .service(users::update_user_profile)
+            // API keys
+            .service(api_keys::list_keys)
+            .service(api_keys::create_key)
+            .service(api_keys::get_key)
+            .service(api_keys::update_key)
+            .service(api_keys::delete_key)
             .service(account_deletion::delete_user_me)
             // organizations, their members, and who is to come
             .service(organizations::list_organizations)
@@ -85,6 +99,18 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(uploads::presign_upload)
             .service(uploads::confirm_upload)
             .service(uploads::upload_directly)
+            // webhooks and what was delivered to them
+            .service(webhooks::list_webhooks)
+            .service(webhooks::create_webhook)
+            .service(webhooks::get_webhook)
+            .service(webhooks::update_webhook)
+            .service(webhooks::delete_webhook)
+            .service(webhooks::test_webhook)
+            .service(webhooks::rotate_secret)
+            .service(deliveries::list_deliveries)
+            .service(deliveries::get_delivery)
+            .service(deliveries::redeliver)
+            .service(deliveries::replay_deliveries)
             // analyses
             .service(analysis::list_analyses)
             .service(analysis::get_analysis)
@@ -101,6 +127,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
     );
     // sockets, without prefix
     config.service(processing_socket::follow_job).service(chat_socket::open_chat);
+    // where the link of a mail leads
+    config.service(password_reset::show_reset_page);
     // pages that mails lead to, without prefix
     config.service(invitation_page::show_invitation);
     // operations, without prefix

@@ -71,6 +71,22 @@ pub(crate) enum Category {
     General,
 }
 
+impl Category {
+    /// As `X-RateLimit-Endpoint` has it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Pipelines => "pipelines",
+            Self::Execution => "execution",
+            Self::Profile => "profile",
+            Self::Uploads => "uploads",
+            Self::Analysis => "analysis",
+            Self::Ai => "ai",
+            Self::General => "general",
+        }
+    }
+}
+
 /// What one route asks of its caller.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule {
@@ -111,12 +127,25 @@ pub(crate) const RULES: &[Rule] = &[
     rule(POST,   "/auth/refresh",                           Anyone,  Refused, Auth),
     rule(POST,   "/auth/logout",                            Reader,  Refused, General),
     rule(PUT,    "/auth/password",                          Reader,  Refused, Profile),
+    rule(POST,   "/auth/forgot-password",                   Anyone,  Refused, Auth),
+    rule(POST,   "/auth/reset-password",                    Anyone,  Refused, Auth),
+    rule(POST,   "/auth/mfa/setup",                         Reader,  Refused, Auth),
+    rule(POST,   "/auth/mfa/enable",                        Reader,  Refused, Auth),
+    rule(POST,   "/auth/mfa/disable",                       Reader,  Refused, Auth),
+    rule(GET,    "/auth/sessions",                          Reader,  Refused, General),
+    rule(DELETE, "/auth/sessions/{id}",                     Reader,  Refused, General),
     rule(GET,    "/auth/me",                                Reader,  Any,     Profile),
     rule(PUT,    "/auth/profile",                           Reader,  Refused, Profile),
     rule(GET,    "/users/me",                               Reader,  Any,     Profile),
     rule(PUT,    "/users/me",                               Reader,  Refused, Profile),
     rule(GET,    "/users/profile",                          Reader,  Any,     Profile),
     rule(PUT,    "/users/profile",                          Reader,  Refused, Profile),
+    // API keys; no key makes another
+    rule(GET,    "/api-keys",                               Reader,  Refused, General),
+    rule(POST,   "/api-keys",                               Writer,  Refused, General),
+    rule(GET,    "/api-keys/{id}",                          Reader,  Refused, General),
+    rule(PUT,    "/api-keys/{id}",                          Writer,  Refused, General),
+    rule(DELETE, "/api-keys/{id}",                          Writer,  Refused, General),
     rule(DELETE, "/users/me",                               Reader,  Refused, Profile),
     // organizations, their members, and who is to come
     rule(GET,    "/organizations",                          Reader,  Refused, General),
@@ -156,7 +185,7 @@ pub(crate) const RULES: &[Rule] = &[
     metered(POST, "/ai/chat",                               Writer,  With(AiWrite),   Ai),
     metered(POST, "/ai/generate",                           Writer,  With(AiWrite),   Ai),
     rule(GET,    "/ai/models",                              Reader,  With(AiRead),    General),
-    rule(GET,    "/ai/stream",                              Anyone,  Refused,         General),
+    rule(GET,    "/ai/stream",                              Anyone,  With(AiWrite),   General),
     rule(GET,    "/ai/usage",                               Reader,  With(UsageRead), General),
     rule(GET,    "/usage",                                  Reader,  With(UsageRead), General),
     metered(POST, "/chat",                                  Writer,  With(AiWrite),   Ai),
@@ -173,6 +202,18 @@ pub(crate) const RULES: &[Rule] = &[
     rule(POST,   "/uploads/presigned-url",                  Writer,  With(ProductsWrite), Uploads),
     metered(POST, "/uploads/confirm",                       Writer,  With(ProductsWrite), Uploads),
     metered(POST, "/uploads/direct",                        Writer,  With(ProductsWrite), Uploads),
+    // webhooks and what was delivered to them
+    rule(GET,    "/webhooks",                               Reader,  With(WebhooksRead),  General),
+    rule(POST,   "/webhooks",                               Writer,  With(WebhooksWrite), General),
+    rule(GET,    "/webhooks/{id}",                          Reader,  With(WebhooksRead),  General),
+    rule(PUT,    "/webhooks/{id}",                          Writer,  With(WebhooksWrite), General),
+    rule(DELETE, "/webhooks/{id}",                          Writer,  With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/test",                     Writer,  With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/rotate-secret",            Writer,  With(WebhooksWrite), General),
+    rule(GET,    "/webhooks/{id}/deliveries",               Reader,  With(WebhooksRead),  General),
+    rule(GET,    "/webhooks/{id}/deliveries/{delivery_id}", Reader,  With(WebhooksRead),  General),
+    rule(POST,   "/webhooks/{id}/deliveries/{delivery_id}/redeliver", Writer, With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/replay",                   Writer,  With(WebhooksWrite), General),
     // analyses
     rule(GET,    "/products/{product_id}/analysis",         Reader,  With(AnalysisRead),  Analysis),
     rule(GET,    "/analysis/{image_id}",                    Reader,  With(AnalysisRead),  Analysis),

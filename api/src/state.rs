@@ -1,10 +1,11 @@
 //! What every request may use: one value, shared by all threads.
 
 use crate::{
-    auth::{passwords::Hasher, tokens::Keys},
+    auth::{identities::Identities, passwords::Hasher, tokens::Keys, tries::Turns},
     config::Config,
     durations::Durations,
     error::ApiError,
+    limits::Limiter,
     live::Hub,
 };
 use anyhow::{Context, Result};
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) pool: db::Pool,
     /// The shared connection to Redis, made when first used.
     pub(crate) redis: ConnectionManager,
+    /// Holds requests to the limits.
+    pub(crate) limiter: Limiter,
     /// Image bytes.
     pub(crate) storage: Storage,
     /// Live events.
@@ -46,7 +49,11 @@ pub(crate) struct State {
     /// What has been counted since the process started.
     pub(crate) metrics: PrometheusHandle,
     pub(crate) keys: Keys,
+    /// Who is behind a session or a key.
+    pub(crate) identities: Identities,
     pub(crate) passwords: Hasher,
+    /// Tries on one account, one after another.
+    pub(crate) turns: Turns,
     pub(crate) started: Instant,
     /// How long runs of pipelines took lately.
     pub(crate) durations: Durations,
@@ -61,8 +68,10 @@ impl State {
     pub(crate) fn new(config: Config) -> Result<Self> {
         let redis = config.redis.connect().context("REDIS_URL")?;
         let queues = Kind::queues();
+        let pool = db::pool(&config.postgres)?;
         Ok(Self {
-            pool: db::pool(&config.postgres)?,
+            identities: Identities::new(&pool),
+            pool,
             storage: Storage::new(&config.objects),
             live: Hub::new(config.redis.client().context("REDIS_URL")?),
             shutdown: CancellationToken::new(),
@@ -70,10 +79,12 @@ impl State {
             metrics: telemetry::init_metrics()?,
             keys: Keys::new(&config),
             passwords: Hasher::new()?,
+            turns: Turns::default(),
             started: Instant::now(),
             durations: Durations::default(),
             requests: TaskTracker::new(),
             draining: AtomicBool::new(false),
+            limiter: Limiter::new(config.rate_limits.then(|| redis.clone()), &config.redis.prefix),
             queues: queues
                 .into_iter()
                 .map(|name| (name, Queue::new(redis.clone(), &config.redis.prefix, name)))

@@ -2,7 +2,7 @@
 
 use super::jobs::tell_stopped;
 use crate::{
-    auth::Caller,
+    auth::{Caller, tries::Try},
     error::{ApiError, Code},
     extract::Valid,
     state::State,
@@ -46,9 +46,11 @@ pub(crate) async fn delete_user_me(
     let user = User::get(&mut *state.conn().await?, caller.user_id).await.optional()?;
     // of two requests at once the second comes too late
     let user = user.ok_or_else(ApiError::unauthenticated)?;
+    let attempt = Try::begin(&state, &user.email).await?;
     if !state.passwords.verify(&body.0.password, Some(&user.password_hash)).await? {
-        return Err(ApiError::new(Code::InvalidCredentials, "The password is wrong"));
+        return Err(attempt.failed(ApiError::new(Code::InvalidCredentials, "The password is wrong")).await);
     }
+    drop(attempt);
     let mut conn = state.conn().await?;
     let deleted = conn
         .transaction(async |conn| match DeletedAccount::delete(conn, caller.user_id).await? {

@@ -2,10 +2,11 @@
 
 use crate::{
     auth::{
-        Caller,
+        Caller, mfa,
         passwords::{PasswordPolicy, acceptable},
         registration::{self, Registration},
         tokens,
+        tries::Try,
     },
     error::{ApiError, Code},
     extract::{Valid, not_blank},
@@ -18,7 +19,8 @@ use actix_web::{HttpRequest, HttpResponse, http::header::USER_AGENT, post, put, 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use shared::models::{Account, LoginSession, Redeemed, User};
+use serde_json::json;
+use shared::models::{Account, AuditEntry, LoginSession, PasswordReset, Redeemed, User};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -26,7 +28,7 @@ use uuid::Uuid;
 const AGENT_CHARS: usize = 300;
 
 /// Who registers.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 #[garde(context(PasswordPolicy))]
 pub(crate) struct Register {
     /// Compared without case.
@@ -75,7 +77,7 @@ fn same_name<C>(name: &Option<String>) -> impl FnOnce(&Option<String>, &C) -> ga
 }
 
 /// A new account with its first tokens.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Registered {
     id: Uuid,
     email: String,
@@ -135,7 +137,7 @@ pub(crate) async fn register(
 }
 
 /// Who logs in.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 pub(crate) struct Login {
     #[garde(length(bytes, min = 1, max = 254))]
     #[schema(format = Email, min_length = 1, max_length = 254)]
@@ -143,10 +145,14 @@ pub(crate) struct Login {
     #[garde(length(bytes, min = 1, max = 1024))]
     #[schema(format = Password, min_length = 1, max_length = 1024)]
     password: String,
+    /// Of the second factor, if it is on: the code that the app shows, or a recovery code.
+    #[garde(length(bytes, max = 64))]
+    #[schema(max_length = 64, example = "123456")]
+    mfa_code: Option<String>,
 }
 
 /// Tokens, and whose they are.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct LoggedIn {
     user: AuthUser,
     #[serde(flatten)]
@@ -157,7 +163,11 @@ pub(crate) struct LoggedIn {
 #[utoipa::path(
     tag = "auth",
     request_body = Login,
-    responses((status = 200, body = LoggedIn), (status = 401, description = "Wrong email or password, or a disabled account"))
+    responses(
+        (status = 200, body = LoggedIn),
+        (status = 401, description = "Wrong email or password, or a disabled account; or `MFA_REQUIRED`: `mfa_code` is \
+                                      missing or wrong"),
+    )
 )]
 #[post("/auth/login")]
 pub(crate) async fn login(
@@ -166,23 +176,45 @@ pub(crate) async fn login(
     request: HttpRequest,
 ) -> Result<web::Json<LoggedIn>, ApiError> {
     let Valid(login) = body;
+    let attempt = Try::begin(&state, &login.email).await?;
     let user = User::find_by_email(&mut *state.conn().await?, &login.email.to_lowercase()).await?;
     let hash = user.as_ref().map(|user| user.password_hash.as_str());
     // verified without an account too, so that the time tells nothing
     let right = state.passwords.verify(&login.password, hash).await?;
-    let user = user.filter(|user| right && user.is_active).ok_or_else(wrong_credentials)?;
+    let Some(user) = user.filter(|user| right && user.is_active) else {
+        return Err(attempt.failed(ApiError::new(Code::InvalidCredentials, "Wrong email or password")).await);
+    };
+    let code = login.mfa_code.as_deref().map(str::trim).filter(|code| !code.is_empty());
     let mut conn = state.conn().await?;
-    let account = Account::get(&mut conn, user.id).await?;
-    let tokens = open_session(&state, &mut conn, &account, &request).await?;
-    Ok(web::Json(LoggedIn { user: AuthUser::new(&account), tokens }))
+    let logged_in = once(&mut conn, async |conn| {
+        // only who knows the password gets here, so that nobody else learns whether there is a second factor
+        if user.mfa_enabled {
+            check_factor(conn, user.id, code).await?;
+        }
+        let account = Account::get(conn, user.id).await?;
+        let tokens = open_session(&state, conn, &account, &request).await?;
+        Ok((account, tokens))
+    })
+    .await;
+    drop(conn);
+    match logged_in {
+        Ok((account, tokens)) => Ok(web::Json(LoggedIn { user: AuthUser::new(&account), tokens })),
+        Err(error) if error.code() == Code::MfaRequired && code.is_some() => Err(attempt.failed(error).await),
+        Err(error) => Err(error),
+    }
 }
 
-fn wrong_credentials() -> ApiError {
-    ApiError::new(Code::InvalidCredentials, "Wrong email or password")
+async fn check_factor(conn: &mut AsyncPgConnection, user_id: Uuid, code: Option<&str>) -> Result<(), ApiError> {
+    let wrong = match code {
+        Some(code) if mfa::take(conn, user_id, code).await? => return Ok(()),
+        Some(_) => "The code is wrong, or was used before; wait for the next one",
+        None => "Send the code of your second factor as mfa_code",
+    };
+    Err(ApiError::new(Code::MfaRequired, wrong))
 }
 
 /// A refresh token.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 pub(crate) struct Refresh {
     #[garde(length(bytes, min = 1, max = 1024))]
     refresh_token: String,
@@ -198,19 +230,18 @@ pub(crate) struct Refresh {
 pub(crate) async fn refresh(state: web::Data<State>, body: Valid<Refresh>) -> Result<web::Json<TokenSet>, ApiError> {
     let hash = tokens::hash(&body.0.refresh_token);
     let mut conn = state.conn().await?;
-    let renewed = conn
-        .transaction::<_, ApiError, _>(async |conn| match LoginSession::redeem(conn, &hash).await? {
-            Redeemed::Good { session_id, user_id } => {
-                let account = Account::get(conn, user_id).await?;
-                Ok(Some(issue(&state, conn, &account, session_id).await?))
-            }
-            Redeemed::Reused { session_id } => {
-                tracing::warn!(%session_id, "a spent refresh token was used again; its login session was ended");
-                Ok(None)
-            }
-            Redeemed::Bad => Ok(None),
-        })
-        .await?;
+    let renewed = once(&mut conn, async |conn| match LoginSession::redeem(conn, &hash).await? {
+        Redeemed::Good { session_id, user_id } => {
+            let account = Account::get(conn, user_id).await?;
+            Ok(Some(issue(&state, conn, &account, session_id).await?))
+        }
+        Redeemed::Reused { session_id } => {
+            tracing::warn!(%session_id, "a spent refresh token was used again; its login session was ended");
+            Ok(None)
+        }
+        Redeemed::Bad => Ok(None),
+    })
+    .await?;
     renewed.map(web::Json).ok_or_else(|| {
         ApiError::new(Code::AuthenticationRequired, "The refresh token is unknown, expired or spent; log in again")
     })
@@ -221,12 +252,13 @@ pub(crate) async fn refresh(state: web::Data<State>, body: Valid<Refresh>) -> Re
 #[post("/auth/logout")]
 pub(crate) async fn logout(state: web::Data<State>, caller: Caller) -> Result<web::Json<Message>, ApiError> {
     let session = caller.session()?;
-    LoginSession::end(&mut *state.conn().await?, session).await?;
+    let mut conn = state.conn().await?;
+    once(&mut conn, async |conn| Ok(LoginSession::end(conn, session).await?)).await?;
     Ok(web::Json(Message::new("Successfully logged out")))
 }
 
 /// An old and a new password.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 #[garde(context(PasswordPolicy))]
 pub(crate) struct UpdatePassword {
     #[garde(length(bytes, min = 1, max = 1024))]
@@ -253,6 +285,7 @@ fn differs_from(old: &str) -> impl FnOnce(&str, &PasswordPolicy) -> garde::Resul
 pub(crate) async fn update_password(
     state: web::Data<State>,
     caller: Caller,
+    origin: Origin,
     body: Valid<UpdatePassword>,
 ) -> Result<web::Json<Message>, ApiError> {
     let (Valid(change), session) = (body, caller.session()?);
@@ -260,15 +293,20 @@ pub(crate) async fn update_password(
     if change.new_password.to_lowercase() == user.email {
         return Err(ApiError::invalid_field("new_password", "must not be the email address"));
     }
+    let attempt = Try::begin(&state, &user.email).await?;
     if !state.passwords.verify(&change.old_password, Some(&user.password_hash)).await? {
-        return Err(ApiError::new(Code::InvalidCredentials, "The old password is wrong"));
+        return Err(attempt.failed(ApiError::new(Code::InvalidCredentials, "The old password is wrong")).await);
     }
+    drop(attempt);
     let hash = state.passwords.hash(&change.new_password).await?;
     let mut conn = state.conn().await?;
     conn.transaction::<_, ApiError, _>(async |conn| {
         User::set_password(conn, caller.user_id, &hash).await?;
         LoginSession::end_others(conn, caller.user_id, session).await?;
-        Ok(())
+        PasswordReset::end_all(conn, caller.user_id).await?;
+        let (organization_id, user_id) = (caller.organization_id, caller.user_id);
+        let audit = origin.entry(organization_id, user_id, "user.password_changed", ("user", user_id), json!({}));
+        Ok(AuditEntry::insert(conn, audit).await?)
     })
     .await?;
     Ok(web::Json(Message::new("Password changed successfully")))

@@ -1,9 +1,8 @@
 //! A user as the user sees it, and the tokens of a login.
 
-use super::{Time, words};
+use super::{ApiKeyView, Time, words};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use shared::models::{Account, Activity, QuotaUse, Role, Tier};
+use shared::models::{Account, Activity, ApiKey, QuotaUse, Role, Tier};
 use utoipa::{ToSchema, openapi::schema::Object};
 use uuid::Uuid;
 
@@ -28,7 +27,7 @@ impl Message {
 }
 
 /// The tokens of a login.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct TokenSet {
     /// For `Authorization: Bearer`.
     access_token: String,
@@ -93,8 +92,7 @@ pub(crate) struct UserView {
     usage: Usage,
     quota: Quota,
     /// The user's API keys, without the keys themselves.
-    #[schema(value_type = Vec<Object>)]
-    api_keys: Vec<Value>,
+    api_keys: Vec<ApiKeyView>,
     updated_at: Time,
     last_login_at: Option<Time>,
     mfa_enabled: bool,
@@ -169,7 +167,7 @@ impl Quota {
 }
 
 impl UserView {
-    pub(crate) fn new(account: &Account, activity: Activity, used: &QuotaUse) -> Self {
+    pub(crate) fn new(account: &Account, activity: Activity, used: &QuotaUse, keys: Vec<ApiKey>) -> Self {
         let user = &account.user;
         Self {
             user: AuthUser::new(account),
@@ -181,7 +179,7 @@ impl UserView {
                 tokens_used_this_month: activity.tokens_used_this_month,
             },
             quota: Quota::new(account.tier, used),
-            api_keys: Vec::new(),
+            api_keys: keys.into_iter().map(Into::into).collect(),
             updated_at: user.updated_at.into(),
             last_login_at: user.last_login_at.map(Time),
             mfa_enabled: user.mfa_enabled,

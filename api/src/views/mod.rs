@@ -3,6 +3,7 @@
 
 mod account;
 mod analysis;
+mod api_key;
 mod completion;
 mod execution;
 mod execution_event;
@@ -14,10 +15,12 @@ mod pipeline;
 mod product;
 mod schedule;
 mod usage;
+mod webhook;
 mod word_lists;
 
 pub(crate) use account::{AuthUser, Message, Quota, TokenSet, UserView, role, username_rule};
 pub(crate) use analysis::AnalysisView;
+pub(crate) use api_key::{ApiKeyView, MadeKey};
 pub(crate) use completion::{
     Answer, ChatChoice, ChatChunk, ChunkChoice, Delta, ModelResult, TextChoice, TokenUsage, speaker,
 };
@@ -31,6 +34,7 @@ pub(crate) use pipeline::{ConnectionView, NodeTypeView, NodeView, PipelineSummar
 pub(crate) use product::ProductView;
 pub(crate) use schedule::ScheduleView;
 pub(crate) use usage::{UsageRecord, UsageSum};
+pub(crate) use webhook::{DeliveryView, SUBSCRIBABLE, TimelineView, WebhookView};
 pub(crate) use word_lists::{execution_status, job_status, job_type, missed, pipeline_status, settable_status};
 
 use chrono::{DateTime, SecondsFormat, Utc};
