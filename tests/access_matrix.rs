@@ -191,10 +191,6 @@ async fn a_key_opens_what_its_permission_grants_and_never_more_than_its_owner_ma
     let company = Company::new().await;
     let mut findings = Findings::default();
     let admin = company.with_role("admin");
-    if !described(&company.anonymous()).await.iter().any(|(_, path)| path.ends_with("/api-keys")) {
-        company.close().await;
-        return;
-    }
     for permission in table::PERMISSIONS {
         let key = admin.key(&[permission]).await;
         for route in ROUTES.iter().filter(|route| route.roles != Roles::Anyone) {

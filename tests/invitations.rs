@@ -245,7 +245,8 @@ async fn the_page_of_an_invitation_says_how_to_accept_and_runs_nothing() {
     let page = read(&format!("/invitations/accept?token={token}")).await;
     assert_eq!(page.status.as_u16(), 200, "{}", page.text);
     assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
-    assert_eq!((&page.headers["cache-control"], &page.headers["referrer-policy"]), (&"no-store", &"no-referrer"));
+    assert_eq!(page.headers["cache-control"], "no-store");
+    assert_eq!(page.headers["referrer-policy"], "no-referrer");
     let policy = page.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("script-src"), "{policy}");
     assert!(!page.text.contains("<script"), "{}", page.text);

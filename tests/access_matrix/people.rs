@@ -59,6 +59,15 @@ async fn things(member: &Member, inviter: &Member) -> BTreeMap<&'static str, Str
     let batch = json!({ "product_id": product, "image_ids": [image] });
     let batch = id(&client.post("/batch", batch).await.expect(201));
 
+    let hook = json!({ "url": "https://hooks.example.com/", "events": ["job.completed"], "name": "Of the house" });
+    let hook = id(&client.post("/webhooks", hook).await.expect(201));
+    let delivery = client.post(&format!("/webhooks/{hook}/test"), json!({})).await.expect(202);
+    let key = json!({ "name": "of the house", "permissions": ["ai:read"] });
+    let key = id(&client.post("/api-keys", key).await.expect(201));
+    login(member).await;
+    let sessions = client.get("/auth/sessions").await.expect(200);
+    let session = sessions["data"].as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
+
     let invitation = inviter.invite(&format!("guest-{}@example.com", member.id()), "viewer").await;
     let (_, organization) = member.place().await;
     BTreeMap::from([
@@ -70,16 +79,34 @@ async fn things(member: &Member, inviter: &Member) -> BTreeMap<&'static str, Str
         ("/analysis/{image_id}", image),
         ("/jobs/{job_id}", job),
         ("/batch/{job_id}", batch),
+        ("/webhooks/{id}", hook),
+        ("/webhooks/{id}/deliveries/{delivery_id}", delivery["delivery_id"].as_str().unwrap().to_owned()),
+        ("/api-keys/{id}", key),
+        ("/auth/sessions/{id}", id(session)),
         ("/organizations/current/members/{user_id}", member.id().to_string()),
         ("/organizations/current/invitations/{id}", id(&invitation)),
         ("/organizations/{id}", organization.to_string()),
     ])
 }
 
+/// Logs in once more.
+async fn login(member: &Member) -> Client {
+    let login = json!({ "email": member.email, "password": member.password });
+    let answer = member.client.anonymous().post("/auth/login", login).await.expect(200);
+    member.client.with_token(answer["access_token"].as_str().unwrap())
+}
+
+async fn key(member: &Member, permissions: &[&str]) -> String {
+    let body = json!({ "name": "matrix", "permissions": permissions });
+    let made = member.client.post("/api-keys", body).await.expect(201);
+    made["key"].as_str().unwrap().to_owned()
+}
+
 impl Person {
     async fn new(member: Member, inviter: &Member) -> Self {
         let things = things(&member, inviter).await;
-        Self { member, things, early_key: String::new() }
+        let early_key = key(&member, &["*"]).await;
+        Self { member, things, early_key }
     }
 
     pub fn client(&self) -> Client {
@@ -88,16 +115,12 @@ impl Person {
 
     /// Logged in once more.
     pub async fn another_session(&self) -> Client {
-        let login = json!({ "email": self.member.email, "password": self.member.password });
-        let answer = self.member.client.anonymous().post("/auth/login", login).await.expect(200);
-        self.member.client.with_token(answer["access_token"].as_str().unwrap())
+        login(&self.member).await
     }
 
     /// A new API key.
     pub async fn key(&self, permissions: &[&str]) -> String {
-        let body = json!({ "name": "matrix", "permissions": permissions });
-        let made = self.member.client.post("/api-keys", body).await.expect(201);
-        made["key"].as_str().unwrap().to_owned()
+        key(&self.member, permissions).await
     }
 
     /// The id that stands for a parameter: the path up to and with it.
@@ -140,8 +163,8 @@ impl Company {
             colleagues.push(world.colleague(&api, &admin, "member").await);
         }
         let foreign = world.member(&api).await;
-        let foreign_things = things(&foreign, &foreign).await;
-        let foreign = Person { member: foreign, things: foreign_things, early_key: String::new() };
+        let things = self::things(&foreign, &foreign).await;
+        let foreign = Person { early_key: key(&foreign, &["*"]).await, member: foreign, things };
         let owner = Person::new(colleagues.pop().unwrap(), &admin).await;
         let mut staff = Vec::new();
         for (member, role) in colleagues.into_iter().zip(&ROLES[1..]) {
@@ -150,8 +173,8 @@ impl Company {
             admin.client.put(&path, json!({ "role": role })).await.expect(200);
             staff.push(person);
         }
-        let own = things(&admin, &admin).await;
-        staff.insert(0, Person { member: admin, things: own, early_key: String::new() });
+        let things = self::things(&admin, &admin).await;
+        staff.insert(0, Person { early_key: key(&admin, &["*"]).await, member: admin, things });
         Self { world, api, staff, owner, foreign }
     }
 

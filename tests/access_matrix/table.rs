@@ -137,6 +137,7 @@ pub const OPEN: &[&str] = &[
     "/ready",
     "/redoc",
     "/redoc/{file}",
+    "/reset-password",
     "/ws",
     "/ws/processing/{job_id}",
 ];
@@ -159,6 +160,18 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/users/me",                                All,      NONE,                      Nothing),
     route("GET",    "/users/profile",                           All,      Any,                       Nothing),
     route("PUT",    "/users/profile",                           All,      NONE,                      Nothing),
+    route("POST",   "/auth/forgot-password",                    Anyone,   NONE,                      Nothing),
+    route("POST",   "/auth/reset-password",                     Anyone,   NONE,                      Nothing),
+    route("POST",   "/auth/mfa/setup",                          All,      NONE,                      Nothing),
+    route("POST",   "/auth/mfa/enable",                         All,      NONE,                      Nothing),
+    route("POST",   "/auth/mfa/disable",                        All,      NONE,                      Nothing),
+    route("GET",    "/auth/sessions",                           All,      NONE,                      Nothing),
+    // API keys: one user's, and no key makes another
+    route("GET",    "/api-keys",                                All,      NONE,                      Nothing),
+    route("POST",   "/api-keys",                                Writers,  NONE,                      Nothing),
+    route("GET",    "/api-keys/{id}",                           All,      NONE,                      Own),
+    route("PUT",    "/api-keys/{id}",                           Writers,  NONE,                      Own)
+        .with(|_| json!({ "name": "Mine" })),
     // organizations: everybody has a place, admins decide about it
     route("GET",    "/organizations",                           All,      NONE,                      Nothing),
     route("POST",   "/organizations",                           All,      NONE,                      Nothing),
@@ -193,6 +206,19 @@ pub const ROUTES: &[Route] = &[
     route("GET",    "/executions/{id}/events",                  All,      With("pipelines:read"),    Shared),
     route("POST",   "/executions/{id}/cancel",                  Writers,  With("pipelines:execute"), Decided),
     route("POST",   "/executions/{id}/retry",                   Writers,  With("pipelines:execute"), Shared),
+    // webhooks: one user's
+    route("GET",    "/webhooks",                                All,      With("webhooks:read"),     Nothing),
+    route("POST",   "/webhooks",                                Writers,  With("webhooks:write"),    Nothing),
+    route("GET",    "/webhooks/{id}",                           All,      With("webhooks:read"),     Own),
+    route("PUT",    "/webhooks/{id}",                           Writers,  With("webhooks:write"),    Own)
+        .with(|_| json!({ "name": "Mine" })),
+    route("POST",   "/webhooks/{id}/test",                      Writers,  With("webhooks:write"),    Own),
+    route("POST",   "/webhooks/{id}/rotate-secret",             Writers,  With("webhooks:write"),    Own),
+    route("GET",    "/webhooks/{id}/deliveries",                All,      With("webhooks:read"),     Own),
+    route("GET",    "/webhooks/{id}/deliveries/{delivery_id}",  All,      With("webhooks:read"),     Own),
+    route("POST",   "/webhooks/{id}/deliveries/{delivery_id}/redeliver", Writers, With("webhooks:write"), Own),
+    route("POST",   "/webhooks/{id}/replay",                    Writers,  With("webhooks:write"),    Own)
+        .with(|_| json!({ "since": "2026-01-01T00:00:00Z" })),
     // models
     route("POST",   "/ai/chat",                                 Writers,  With("ai:write"),          Nothing),
     route("POST",   "/ai/generate",                             Writers,  With("ai:write"),          Nothing),
@@ -234,6 +260,9 @@ pub const ROUTES: &[Route] = &[
     route("GET",    "/dashboard/recent",                        All,      With("usage:read"),        Nothing),
     route("GET",    "/dashboard/category-distribution",         All,      With("usage:read"),        Nothing),
     // what ends something
+    route("DELETE", "/auth/sessions/{id}",                      All,      NONE,                      Own),
+    route("DELETE", "/api-keys/{id}",                           Writers,  NONE,                      Own),
+    route("DELETE", "/webhooks/{id}",                           Writers,  With("webhooks:write"),    Own),
     route("DELETE", "/batch/{job_id}",                          Writers,  With("analysis:write"),    Own),
     route("DELETE", "/products/{product_id}/images/{image_id}", Writers,  With("products:write"),    Own),
     route("DELETE", "/products/{product_id}",                   Writers,  With("products:write"),    Own),
