@@ -1,10 +1,11 @@
 //! What every request may use: one value, shared by all threads.
 
 use crate::{
-    auth::{identities::Identities, passwords::Hasher, tokens::Keys},
+    auth::{identities::Identities, passwords::Hasher, tokens::Keys, tries::Turns},
     config::Config,
     durations::Durations,
     error::ApiError,
+    limits::Limiter,
     live::Hub,
 };
 use anyhow::{Context, Result};
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) pool: db::Pool,
     /// The shared connection to Redis, made when first used.
     pub(crate) redis: ConnectionManager,
+    /// Holds requests to the limits.
+    pub(crate) limiter: Limiter,
     /// Image bytes.
     pub(crate) storage: Storage,
     /// Live events.
@@ -49,6 +52,8 @@ pub(crate) struct State {
     /// Who is behind a session or a key.
     pub(crate) identities: Identities,
     pub(crate) passwords: Hasher,
+    /// Tries on one account, one after another.
+    pub(crate) turns: Turns,
     pub(crate) started: Instant,
     /// How long runs of pipelines took lately.
     pub(crate) durations: Durations,
@@ -74,10 +79,12 @@ impl State {
             metrics: telemetry::init_metrics()?,
             keys: Keys::new(&config),
             passwords: Hasher::new()?,
+            turns: Turns::default(),
             started: Instant::now(),
             durations: Durations::default(),
             requests: TaskTracker::new(),
             draining: AtomicBool::new(false),
+            limiter: Limiter::new(config.rate_limits.then(|| redis.clone()), &config.redis.prefix),
             queues: queues
                 .into_iter()
                 .map(|name| (name, Queue::new(redis.clone(), &config.redis.prefix, name)))

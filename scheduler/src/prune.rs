@@ -48,6 +48,17 @@ const BUDGETS: &str = "DELETE FROM budgets WHERE (scope, period) IN ( \
     SELECT scope, period FROM budgets WHERE job_id IS NULL AND period < ($1 AT TIME ZONE 'UTC')::date - 31 \
     ORDER BY period LIMIT $2)";
 
+/// Jobs that brought something to somebody, with what they brought. Those whose webhook or mail is gone go with all jobs.
+const DELIVERIES: &str = "DELETE FROM jobs WHERE id IN ( \
+    SELECT d.id FROM webhook_deliveries d JOIN jobs j ON j.id = d.id \
+    WHERE d.created_at < $1 AND j.finished_at < $1 AND j.status IN ('completed', 'failed', 'cancelled') \
+    ORDER BY d.created_at LIMIT $2)";
+
+const MAILS: &str = "DELETE FROM jobs WHERE id IN ( \
+    SELECT m.id FROM mails m JOIN jobs j ON j.id = m.id \
+    WHERE m.created_at < $1 AND j.finished_at < $1 AND j.status IN ('completed', 'failed', 'cancelled') \
+    ORDER BY m.created_at LIMIT $2)";
+
 const AUDIT: &str = "DELETE FROM audit_entries WHERE id IN \
     (SELECT id FROM audit_entries WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
 
@@ -59,6 +70,8 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     deleted += prune(&mut conn, SESSIONS, before(retention.sessions)).await?;
     deleted += prune(&mut conn, RESETS, before(A_DAY)).await?;
     deleted += prune(&mut conn, UPLOADS, before(retention.uploads)).await?;
+    deleted += prune(&mut conn, DELIVERIES, before(retention.deliveries)).await?;
+    deleted += prune(&mut conn, MAILS, before(retention.deliveries)).await?;
     deleted += prune(&mut conn, USAGE, before(retention.usage)).await?;
     deleted += prune(&mut conn, BUDGETS, before(retention.usage)).await?;
     deleted += prune(&mut conn, AUDIT, before(retention.audit)).await?;

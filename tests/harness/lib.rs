@@ -27,6 +27,7 @@ pub use client::{Answer, Client, Member};
 pub use hand::Hand;
 pub use jobs::{Tenant, assert_whole};
 pub use llm_peer::{Fault, LlmPeer, PeerCall};
+pub use members::WaitingMail;
 pub use process::Process;
 pub use questions::Question;
 pub use receiver::{Received, Receiver, Reply};
