@@ -17,6 +17,7 @@ mod handlers;
 mod idempotency;
 mod list;
 pub mod live;
+mod metering;
 mod origin;
 mod routes;
 mod rules;

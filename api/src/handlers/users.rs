@@ -15,7 +15,7 @@ use diesel_async::AsyncPgConnection;
 use garde::Validate;
 use serde::Deserialize;
 use serde_json::{Map, json};
-use shared::models::{Account, Activity, QuotaUse, User, UserChange};
+use shared::models::{Account, Activity, Quota, User, UserChange};
 use utoipa::ToSchema;
 
 /// What is to change in the own account; what is not sent stays.
@@ -166,8 +166,8 @@ async fn show(
     account: Account,
 ) -> Result<web::Json<UserView>, ApiError> {
     let activity = Activity::of_user(conn, caller.user_id).await?;
-    let used = QuotaUse::count(conn, caller.user_id).await?;
-    Ok(web::Json(UserView::new(&account, activity, &used)))
+    let quota = Quota::get(conn, caller.user_id, caller.organization_id).await?;
+    Ok(web::Json(UserView::new(&account, activity, quota.into())))
 }
 
 async fn write(conn: &mut AsyncPgConnection, caller: &Caller, change: &UpdateUser) -> Result<User, ApiError> {

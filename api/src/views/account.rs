@@ -3,7 +3,7 @@
 use super::{Time, words};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::models::{Account, Activity, QuotaUse, Role, Tier};
+use shared::models::{Account, Activity, QuotaWindow, Role, Tier};
 use utoipa::{ToSchema, openapi::schema::Object};
 use uuid::Uuid;
 
@@ -140,7 +140,7 @@ pub(crate) struct Usage {
 }
 
 /// How many metered requests are left; a `limit` of null is none.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Quota {
     daily: Window,
     weekly: Window,
@@ -148,28 +148,21 @@ pub(crate) struct Quota {
 }
 
 /// Use within a day, an ISO week or a month, in UTC.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Window {
     used: i64,
     limit: Option<i64>,
 }
 
-impl Quota {
-    /// The windows of a tier, and what was used of them.
-    pub(crate) fn new(tier: Tier, used: &QuotaUse) -> Self {
-        let daily = match tier {
-            Tier::Free => Some(50),
-            Tier::Basic => Some(500),
-            Tier::Pro => Some(2_000),
-            Tier::Enterprise => None,
-        };
-        let window = |used: i64, days: i64| Window { used, limit: daily.map(|limit: i64| limit * days) };
-        Self { daily: window(used.daily, 1), weekly: window(used.weekly, 7), monthly: window(used.monthly, 30) }
+impl From<shared::models::Quota> for Quota {
+    fn from(quota: shared::models::Quota) -> Self {
+        let window = |QuotaWindow { used, limit }| Window { used, limit };
+        Self { daily: window(quota.daily), weekly: window(quota.weekly), monthly: window(quota.monthly) }
     }
 }
 
 impl UserView {
-    pub(crate) fn new(account: &Account, activity: Activity, used: &QuotaUse) -> Self {
+    pub(crate) fn new(account: &Account, activity: Activity, quota: Quota) -> Self {
         let user = &account.user;
         Self {
             user: AuthUser::new(account),
@@ -180,7 +173,7 @@ impl UserView {
                 executions_this_month: activity.executions_this_month,
                 tokens_used_this_month: activity.tokens_used_this_month,
             },
-            quota: Quota::new(account.tier, used),
+            quota,
             api_keys: Vec::new(),
             updated_at: user.updated_at.into(),
             last_login_at: user.last_login_at.map(Time),
@@ -202,19 +195,6 @@ pub(crate) fn username_rule<C>(username: &str, _: &C) -> garde::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_windows_of_each_tier_are_the_documented_ones() {
-        let limits = |tier| {
-            let quota = Quota::new(tier, &QuotaUse { daily: 1, weekly: 2, monthly: 3 });
-            assert_eq!([quota.daily.used, quota.weekly.used, quota.monthly.used], [1, 2, 3]);
-            [quota.daily.limit, quota.weekly.limit, quota.monthly.limit]
-        };
-        assert_eq!(limits(Tier::Free), [Some(50), Some(350), Some(1_500)]);
-        assert_eq!(limits(Tier::Basic), [Some(500), Some(3_500), Some(15_000)]);
-        assert_eq!(limits(Tier::Pro), [Some(2_000), Some(14_000), Some(60_000)]);
-        assert_eq!(limits(Tier::Enterprise), [None, None, None]);
-    }
 
     #[test]
     fn usernames_are_short_and_plain() {

@@ -28,6 +28,7 @@ pub(crate) fn duration_ms(started: Option<DateTime<Utc>>, finished: Option<DateT
 /// The code that clients know for the stored code of a failed run.
 pub(crate) fn failure_code(stored: Option<&str>) -> Code {
     match stored {
+        Some("quota_exceeded") => Code::QuotaExceeded,
         Some(code) if code == "ai_service_error" || code.starts_with("llm_") => Code::AiService,
         Some(_) | None => Code::PipelineFailed,
     }
