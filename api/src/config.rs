@@ -4,6 +4,7 @@ use crate::auth::passwords::PasswordPolicy;
 use ipnet::IpNet;
 use shared::{
     config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Secret, Telemetry},
+    limits::Limits,
     llm::Catalogue,
 };
 use std::{
@@ -44,6 +45,8 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// `false` lifts the limits on requests and open sockets.
     pub rate_limits: bool,
+    /// The figures of requests, tiers and quotas.
+    pub limits: Arc<Limits>,
     /// What a password must be like.
     pub password_policy: PasswordPolicy,
     /// Whose pages may call the API; `*` for all.
@@ -80,6 +83,7 @@ impl Config {
             refresh_token_ttl: from.seconds("ATELIER_REFRESH_TOKEN_TTL", 30 * 24 * 3600),
             public_url: from.optional("ATELIER_PUBLIC_URL"),
             rate_limits: from.switch("ATELIER_RATE_LIMITS", true),
+            limits: Arc::new(Limits::read(&mut from)),
             password_policy: from.or("ATELIER_PASSWORD_POLICY", PasswordPolicy::default()),
             cors_origins: from
                 .or("ATELIER_CORS_ORIGINS", String::new())

@@ -1,6 +1,6 @@
 //! Counting requests against the quotas of their users and organizations.
 
-use crate::{auth::Caller, error::ApiError};
+use crate::{auth::Caller, error::ApiError, state::State};
 use diesel_async::AsyncPgConnection;
 use shared::{
     models::{Quota, QuotaExceeded},
@@ -14,11 +14,12 @@ use uuid::Uuid;
 /// # Errors
 /// 429 if a quota is used up.
 pub(crate) async fn reserve(
+    state: &State,
     conn: &mut AsyncPgConnection,
     caller: &Caller,
     job_id: Uuid,
 ) -> Result<Vec<Hint>, ApiError> {
-    let reserved = Quota::reserve(conn, caller.user_id, caller.organization_id, job_id).await?;
+    let reserved = Quota::reserve(conn, &state.config.limits, caller.user_id, caller.organization_id, job_id).await?;
     reserved.map_err(|exceeded| used_up(&exceeded))
 }
 
@@ -26,8 +27,8 @@ pub(crate) async fn reserve(
 ///
 /// # Errors
 /// 429 if a quota is used up.
-pub(crate) async fn check(conn: &mut AsyncPgConnection, caller: &Caller) -> Result<(), ApiError> {
-    let checked = Quota::check(conn, caller.user_id, caller.organization_id).await?;
+pub(crate) async fn check(state: &State, conn: &mut AsyncPgConnection, caller: &Caller) -> Result<(), ApiError> {
+    let checked = Quota::check(conn, &state.config.limits, caller.user_id, caller.organization_id).await?;
     checked.map_err(|exceeded| used_up(&exceeded))
 }
 

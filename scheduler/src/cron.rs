@@ -11,6 +11,7 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::{
     kind::Kind,
+    limits::Limits,
     models::{
         DueSchedule, Ended, Execution, Failure, Missed, NewExecution, PipelineSchedule, PipelineStatus, Quota,
         QuotaExceeded,
@@ -44,7 +45,8 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     let mut conn = context.pool.get().await.context("no connection to PostgreSQL")?;
     let mut count = 0;
     for _ in 0..PAGES {
-        let Ticked { found, tickets, ended } = conn.transaction(async |conn| tick(conn, GRACE + pace).await).await?;
+        let Ticked { found, tickets, ended } =
+            conn.transaction(async |conn| tick(conn, &context.config.limits, GRACE + pace).await).await?;
         // from here on Redis only makes it fast: what is lost is found by requeue
         if let Err(error) = context.queue(Kind::PipelineRun.queue()).push(&tickets).await {
             tracing::debug!("scheduled runs were not pushed: {error}");
@@ -70,7 +72,7 @@ struct Ticked {
 }
 
 /// Deals with the ticks of one page.
-async fn tick(conn: &mut AsyncPgConnection, grace: TimeDelta) -> Result<Ticked, QueryError> {
+async fn tick(conn: &mut AsyncPgConnection, limits: &Limits, grace: TimeDelta) -> Result<Ticked, QueryError> {
     let now = PipelineSchedule::clock(conn).await?;
     let due = PipelineSchedule::lock_due(conn, now, PAGE).await?;
     let mut ticked = Ticked { found: due.len(), ..Ticked::default() };
@@ -89,7 +91,7 @@ async fn tick(conn: &mut AsyncPgConnection, grace: TimeDelta) -> Result<Ticked, 
             continue;
         };
         let Decision { run, next } = decide(&timetable, &due, now, grace);
-        let ran = run && start(conn, due, &mut ticked).await?;
+        let ran = run && start(conn, limits, due, &mut ticked).await?;
         PipelineSchedule::advance(conn, id, next, ran).await?;
     }
     Ok(ticked)
@@ -124,7 +126,12 @@ impl From<QueryError> for Refusal {
 
 /// Accepts the run of a tick, which counts as a request of the schedule's creator. Past the quota it is written down as a
 /// run that has failed, so that they see why nothing happened. `false`: the tick has had its run.
-async fn start(conn: &mut AsyncPgConnection, due: DueSchedule, ticked: &mut Ticked) -> Result<bool, QueryError> {
+async fn start(
+    conn: &mut AsyncPgConnection,
+    limits: &Limits,
+    due: DueSchedule,
+    ticked: &mut Ticked,
+) -> Result<bool, QueryError> {
     let DueSchedule { schedule, tick, pipeline, tier } = due;
     let new = NewExecution {
         id: Uuid::now_v7(),
@@ -146,7 +153,7 @@ async fn start(conn: &mut AsyncPgConnection, due: DueSchedule, ticked: &mut Tick
     };
     // a transaction within the transaction: if the tick has had its run, or may have none, only this is undone
     let accepted = conn.transaction(async |conn| {
-        match Quota::reserve(conn, new.user_id, new.organization_id, new.id).await? {
+        match Quota::reserve(conn, limits, new.user_id, new.organization_id, new.id).await? {
             Ok(hints) => Ok((Execution::start(conn, new.clone()).await?.ticket, hints)),
             Err(exceeded) => Err(Refusal::Quota(exceeded)),
         }

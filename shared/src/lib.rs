@@ -12,6 +12,7 @@ pub mod events;
 pub mod grouped;
 pub mod kind;
 pub mod letter;
+pub mod limits;
 pub mod llm;
 pub mod models;
 pub mod monitoring;

@@ -12,7 +12,7 @@ use crate::{
 };
 use actix_web::{
     Error, HttpMessage,
-    body::MessageBody,
+    body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     middleware::Next,
     web,
@@ -22,18 +22,29 @@ use actix_web::{
 pub(crate) async fn admit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+) -> Result<ServiceResponse<BoxBody>, Error> {
     // what has no rule is no route: it is answered with 404 or 405 whoever asks
     if let Some(rule) = rule(&request)
-        && rule.who != Who::Anyone
         && let Some(state) = request.app_data::<web::Data<State>>().cloned()
+        && let Err(refusal) = let_in(&state, rule, &request).await
     {
-        let caller = identify(&state, &request).await?;
-        request.extensions_mut().insert(CallerId(caller.user_id));
-        check(rule, &caller)?;
-        request.extensions_mut().insert(caller);
+        // a response, as routes give one: the layers outside read what it holds
+        return Ok(request.error_response(refusal));
     }
-    next.call(request).await
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+}
+
+/// Leaves the caller in the request, if the route is open to it.
+async fn let_in(state: &State, rule: &Rule, request: &ServiceRequest) -> Result<(), ApiError> {
+    let caller = match identify(state, request).await {
+        // such a route looks at credentials itself, if it has any use for them
+        Err(_) if rule.who == Who::Anyone => return Ok(()),
+        identified => identified?,
+    };
+    request.extensions_mut().insert(CallerId(caller.user_id));
+    check(rule, &caller)?;
+    request.extensions_mut().insert(caller);
+    Ok(())
 }
 
 /// The rule of the route that a request is for.

@@ -100,7 +100,7 @@ pub(crate) async fn retry_analysis(
             )));
         }
         let (product_id, image_ids) = (image.product_id, &[image_id]);
-        submit(conn, Submission { caller: &caller, job_type: JobType::Retry, product_id, image_ids }).await
+        submit(&state, conn, Submission { caller: &caller, job_type: JobType::Retry, product_id, image_ids }).await
     })
     .await?;
     drop(conn);

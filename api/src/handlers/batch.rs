@@ -66,7 +66,7 @@ pub(crate) async fn create_batch(
         product.ok_or_else(|| ApiError::not_found("Product"))?;
         check_images(&image_ids, &ProductImage::lock(conn, product_id, &image_ids).await?)?;
         let (job_type, image_ids) = (JobType::Batch, &image_ids);
-        submit(conn, Submission { caller: &caller, job_type, product_id, image_ids }).await
+        submit(&state, conn, Submission { caller: &caller, job_type, product_id, image_ids }).await
     })
     .await?;
     drop(conn);

@@ -4,15 +4,10 @@
 //! Like the socket of analyses this subscribes first, reads the stored events second and takes live ones third. A few
 //! events wait in a bounded channel; a client that does not read them is left, and goes on later with `Last-Event-ID`.
 
-use super::{
-    executions::find,
-    socket_feed::{Feed, Live, Stored},
-    socket_slots::Slot,
-};
+use super::{executions::find, feed::Feed, socket_slots::Slot};
 use crate::{
     auth::Caller,
     error::{ApiError, Code},
-    live,
     state::State,
     views::{About, PublicEvent},
 };
@@ -23,17 +18,14 @@ use actix_web::{
 };
 use futures_util::stream;
 use serde::Deserialize;
-use shared::events::{self, Event};
+use shared::events::Event;
 use std::{convert::Infallible, time::Duration};
 use tokio::{
-    sync::{broadcast::error::RecvError, mpsc},
+    sync::mpsc,
     time::{self, MissedTickBehavior},
 };
 use utoipa::IntoParams;
 use uuid::Uuid;
-
-/// How often the table is looked at even if nothing is heard.
-const POLL: Duration = Duration::from_secs(3);
 
 /// How often something is sent, so that proxies keep the connection and a client that is gone is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -92,11 +84,11 @@ pub(crate) async fn follow_execution(
         return Err(ApiError::new(Code::RateLimited, "Too many open streams: at most five at once").with_retry_after(5));
     };
     let (sender, receiver) = mpsc::channel(WAITING);
-    let follower =
-        Follower { sender, feed: Feed::new(state.pool.clone(), *id, last), about: About::new(&execution, &job) };
+    let follower = Follower { sender, about: About::new(&execution, &job) };
     let sockets = state.sockets.clone();
     sockets.spawn(async move {
-        follower.relay(&state, &slot, *id).await;
+        let feed = Feed::follow(&state, *id, last).await;
+        follower.relay(&state, &slot, feed).await;
         slot.give_back().await;
     });
     let body = stream::unfold(receiver, |mut receiver| async move {
@@ -124,42 +116,21 @@ struct Over;
 /// One client.
 struct Follower {
     sender: mpsc::Sender<Bytes>,
-    feed: Feed,
     about: About,
 }
 
 impl Follower {
     /// Sends the events until the execution has ended, the client has gone, or the process stops.
-    async fn relay(mut self, state: &State, slot: &Slot, job_id: Uuid) {
-        let mut live = state.live.subscribe(&events::channel(&state.config.redis.prefix, job_id)).await;
-        let mut live_is_open = true;
-        let mut poll = time::interval(POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn relay(mut self, state: &State, slot: &Slot, mut feed: Feed) {
         let mut heartbeat = time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let gone = self.sender.clone();
         loop {
-            // the first tick of `poll` comes at once and reads what is stored
             let over = tokio::select! {
-                message = live.receiver.recv(), if live_is_open => match message {
-                    Ok(live::Live::Message(message)) => match self.feed.place(&message) {
-                        Live::Next(event) => self.send(event).await,
-                        Live::Old => Ok(()),
-                        Live::Gap => {
-                            poll.reset_immediately();
-                            Ok(())
-                        }
-                    },
-                    Ok(live::Live::Resumed) | Err(RecvError::Lagged(_)) => {
-                        poll.reset_immediately();
-                        Ok(())
-                    }
-                    Err(RecvError::Closed) => {
-                        live_is_open = false;
-                        Ok(())
-                    }
+                events = feed.next() => match events {
+                    Some(events) => self.send_all(events).await,
+                    None => return,
                 },
-                _ = poll.tick() => self.catch_up().await,
                 _ = heartbeat.tick() => {
                     slot.renew().await;
                     // the first one comes at once: the client sees that it is connected
@@ -174,23 +145,11 @@ impl Follower {
         }
     }
 
-    /// Sends everything that is stored and was not sent yet.
-    async fn catch_up(&mut self) -> Result<(), Over> {
-        loop {
-            match self.feed.read().await {
-                Ok(Stored::Events(events)) => {
-                    for event in events {
-                        self.send(event).await?;
-                    }
-                }
-                Ok(Stored::Nothing) => return Ok(()),
-                Ok(Stored::Ended) => return Err(Over),
-                Err(error) => {
-                    tracing::debug!(%error, "a stream could not read its events; it tries again");
-                    return Ok(());
-                }
-            }
+    async fn send_all(&mut self, events: Vec<Event>) -> Result<(), Over> {
+        for event in events {
+            self.send(event).await?;
         }
+        Ok(())
     }
 
     async fn send(&mut self, event: Event) -> Result<(), Over> {

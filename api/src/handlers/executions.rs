@@ -145,9 +145,8 @@ pub(crate) async fn cancel_execution(
     if !caller.may_decide_about(execution.user_id) {
         return Err(ApiError::forbidden("Members cancel their own executions only; ask a manager"));
     }
-    let cancel = async |conn: &mut AsyncPgConnection| {
-        Ok(Job::cancel_in_organization(conn, id, caller.organization_id).await?)
-    };
+    let cancel =
+        async |conn: &mut AsyncPgConnection| Ok(Job::cancel_in_organization(conn, id, caller.organization_id).await?);
     let cancelled = once(&mut conn, cancel).await?;
     drop(conn);
     match cancelled {

@@ -75,7 +75,7 @@ impl ModelJob {
         let insert = async {
             let accept = async |conn: &mut AsyncPgConnection| {
                 let job = Job::insert(conn, &new).await?;
-                Ok((job, metering::reserve(conn, caller, new.id).await?))
+                Ok((job, metering::reserve(state, conn, caller, new.id).await?))
             };
             once(&mut *state.conn().await?, accept).await
         };

@@ -180,7 +180,7 @@ pub(crate) async fn run_pipeline(
         token_limit: budget.tokens,
     };
     let (started, hints) = once(&mut conn, async |conn| {
-        let hints = metering::reserve(conn, &caller, new.id).await?;
+        let hints = metering::reserve(&state, conn, &caller, new.id).await?;
         Ok((Execution::start(conn, new).await?, hints))
     })
     .await?;

@@ -5,30 +5,21 @@
 //! missed. Redis may lose a message or be away: a gap in the numbers, or a few seconds, make it look into the table.
 
 use super::{
+    feed::Feed,
     socket::{Close, Ended, Heard, PING, Socket, not_a_socket},
-    socket_feed::{Feed, Live, Stored},
     socket_slots::Slot,
 };
 use crate::{
     auth::{Caller, caller::bearer},
-    live,
     state::State,
     views::Frame,
 };
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Deserialize;
-use shared::{
-    events::{self, Event},
-    kind::Kind,
-    models::Job,
-};
-use std::time::Duration;
-use tokio::{sync::broadcast::error::RecvError, time};
+use shared::{events::Event, kind::Kind, models::Job};
+use tokio::time;
 use utoipa::IntoParams;
 use uuid::Uuid;
-
-/// How often the table is looked at even if nothing is heard.
-const POLL: Duration = Duration::from_secs(3);
 
 /// Clients have nothing to say here beyond pings.
 const MAX_FRAME: usize = 4096;
@@ -94,7 +85,7 @@ async fn serve(socket: &mut Socket, state: &State, token: &str, job_id: &str, la
         }
     }
     let Some(slot) = Slot::take(state, "processing", caller.user_id).await else { return Some(Close::TooMany) };
-    let ended = relay(socket, state, &slot, Feed::new(state.pool.clone(), job_id, last), job_id).await;
+    let ended = relay(socket, state, &slot, Feed::follow(state, job_id, last).await).await;
     slot.give_back().await;
     ended
 }
@@ -105,54 +96,20 @@ async fn may_follow(state: &State, job_id: Uuid, user_id: Uuid) -> anyhow::Resul
 }
 
 /// Sends the events until the job has ended or the client has gone.
-async fn relay(socket: &mut Socket, state: &State, slot: &Slot, mut feed: Feed, job_id: Uuid) -> Ended {
-    let mut live = state.live.subscribe(&events::channel(&state.config.redis.prefix, job_id)).await;
-    let mut live_is_open = true;
-    let mut poll = time::interval(POLL);
-    poll.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+async fn relay(socket: &mut Socket, state: &State, slot: &Slot, mut feed: Feed) -> Ended {
     let mut ping = time::interval_at(time::Instant::now() + PING, PING);
     loop {
-        // the first tick of `poll` comes at once and reads what is stored
         tokio::select! {
-            message = live.receiver.recv(), if live_is_open => match message {
-                Ok(live::Live::Message(message)) => match feed.place(&message) {
-                    Live::Next(event) => {
-                        if let Some(ended) = send(socket, vec![event]).await { return ended }
-                    }
-                    Live::Old => {}
-                    Live::Gap => poll.reset_immediately(),
-                },
-                Ok(live::Live::Resumed) | Err(RecvError::Lagged(_)) => poll.reset_immediately(),
-                Err(RecvError::Closed) => live_is_open = false,
+            events = feed.next() => match events {
+                Some(events) => if let Some(ended) = send(socket, events).await { return ended },
+                None => return Some(Close::Done),
             },
-            _ = poll.tick() => {
-                if let Some(ended) = catch_up(socket, &mut feed).await { return ended }
-            }
             heard = socket.hear() => if let Heard::End(ended) = heard { return ended },
             _ = ping.tick() => {
                 if let Some(ended) = socket.ping().await { return ended }
                 slot.renew().await;
             }
             () = state.shutdown.cancelled() => return Some(Close::GoingAway),
-        }
-    }
-}
-
-/// Sends everything that is stored and was not sent yet.
-async fn catch_up(socket: &mut Socket, feed: &mut Feed) -> Option<Ended> {
-    loop {
-        match feed.read().await {
-            Ok(Stored::Events(events)) => {
-                if let Some(ended) = send(socket, events).await {
-                    return Some(ended);
-                }
-            }
-            Ok(Stored::Nothing) => return None,
-            Ok(Stored::Ended) => return Some(Some(Close::Done)),
-            Err(error) => {
-                tracing::debug!(%error, "a socket could not read its events; it tries again");
-                return None;
-            }
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) struct Accepted {
 /// # Errors
 /// 429 if a quota is used up.
 pub(super) async fn submit(
+    state: &State,
     conn: &mut AsyncPgConnection,
     Submission { caller, job_type, product_id, image_ids }: Submission<'_>,
 ) -> Result<Accepted, ApiError> {
@@ -54,7 +55,7 @@ pub(super) async fn submit(
     JobStep::insert_pending(conn, job.id, &steps).await?;
     Analysis::await_job(conn, job.id, image_ids).await?;
     Product::begin_processing(conn, product_id).await?;
-    let hints = metering::reserve(conn, caller, job.id).await?;
+    let hints = metering::reserve(state, conn, caller, job.id).await?;
     Ok(Accepted { job, ticket: new.ticket(), hints })
 }
 

@@ -200,7 +200,7 @@ pub(crate) async fn upload_directly(
     let UploadedFile { file, filename, content_type, size } = file;
     let mut conn = state.conn().await?;
     super::products::find(&mut conn, product_id, caller.user_id).await?;
-    metering::check(&mut conn, &caller).await?;
+    metering::check(&state, &mut conn, &caller).await?;
     let size = i64::try_from(size).map_err(ApiError::internal)?;
     let image = NewProductImage {
         id: Uuid::now_v7(),
@@ -281,7 +281,8 @@ async fn accept(
             ProductImage::mark_uploaded(conn, image.id, size).await?;
         }
         let (product_id, image_ids) = (image.product_id, &[image.id]);
-        let accepted = submit(conn, Submission { caller, job_type: JobType::Single, product_id, image_ids }).await?;
+        let accepted =
+            submit(state, conn, Submission { caller, job_type: JobType::Single, product_id, image_ids }).await?;
         ProductImage::set_job(conn, image.id, accepted.job.id).await?;
         Ok((accepted.job.id, Some(accepted)))
     })

@@ -102,7 +102,8 @@ pub(crate) async fn sum_up_usage(
     let range = read_range(&params, caller.user_id, Utc::now())?;
     let mut conn = state.conn().await?;
     let usage = UsageTotals::new(UsageGroup::list(&mut conn, &range).await?);
-    let quota = shared::models::Quota::get(&mut conn, caller.user_id, caller.organization_id).await?;
+    let quota =
+        shared::models::Quota::get(&mut conn, &state.config.limits, caller.user_id, caller.organization_id).await?;
     Ok(HttpResponse::Ok().json(UsageSummary { usage, quota: quota.into() }))
 }
 

@@ -151,22 +151,23 @@ pub(crate) async fn update_user_profile(
 async fn read(state: &State, caller: &Caller) -> Result<web::Json<UserView>, ApiError> {
     let mut conn = state.conn().await?;
     let account = Account::get(&mut conn, caller.user_id).await?;
-    show(&mut conn, caller, account).await
+    show(state, &mut conn, caller, account).await
 }
 
 async fn update(state: &State, caller: &Caller, change: UpdateUser) -> Result<web::Json<UserView>, ApiError> {
     let mut conn = state.conn().await?;
     let user = write(&mut conn, caller, &change).await?;
-    show(&mut conn, caller, Account { user, role: caller.role, tier: caller.tier }).await
+    show(state, &mut conn, caller, Account { user, role: caller.role, tier: caller.tier }).await
 }
 
 async fn show(
+    state: &State,
     conn: &mut AsyncPgConnection,
     caller: &Caller,
     account: Account,
 ) -> Result<web::Json<UserView>, ApiError> {
     let activity = Activity::of_user(conn, caller.user_id).await?;
-    let quota = Quota::get(conn, caller.user_id, caller.organization_id).await?;
+    let quota = Quota::get(conn, &state.config.limits, caller.user_id, caller.organization_id).await?;
     Ok(web::Json(UserView::new(&account, activity, quota.into())))
 }
 

@@ -204,7 +204,9 @@ mod tests {
     fn only_forms_have_a_boundary() {
         assert_eq!(boundary("multipart/form-data; boundary=abc").as_deref(), Some(&b"abc"[..]));
         assert_eq!(boundary("Multipart/Form-Data; charset=utf-8; BOUNDARY=\"a b\"").as_deref(), Some(&b"a b"[..]));
-        for media in ["application/json", "application/json; boundary=abc", "multipart/form-data", "multipart/x; boundary="] {
+        for media in
+            ["application/json", "application/json; boundary=abc", "multipart/form-data", "multipart/x; boundary="]
+        {
             assert_eq!(boundary(media), None, "{media}");
         }
     }

@@ -299,7 +299,8 @@ fn is_event_stream(response: &HttpResponse) -> bool {
 }
 
 fn busy() -> ApiError {
-    ApiError::conflict("A request with this Idempotency-Key is being answered; try again in a moment").with_retry_after(1)
+    ApiError::conflict("A request with this Idempotency-Key is being answered; try again in a moment")
+        .with_retry_after(1)
 }
 
 fn lost() -> ApiError {

@@ -7,10 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shared::{
     events::{Change, Event, LogLevel},
-    models::{Execution, ExecutionRow, Job, JobStatus, JobStep, StepStatus},
+    models::{Execution, ExecutionRow, Job, JobStatus, JobStep, StepStatus, failure_word, shown_result, shown_steps},
     storage::Storage,
 };
-use std::collections::HashSet;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -27,11 +26,9 @@ pub(crate) fn duration_ms(started: Option<DateTime<Utc>>, finished: Option<DateT
 
 /// The code that clients know for the stored code of a failed run.
 pub(crate) fn failure_code(stored: Option<&str>) -> Code {
-    match stored {
-        Some("quota_exceeded") => Code::QuotaExceeded,
-        Some(code) if code == "ai_service_error" || code.starts_with("llm_") => Code::AiService,
-        Some(_) | None => Code::PipelineFailed,
-    }
+    let word = failure_word(stored);
+    let told = [Code::AiService, Code::QuotaExceeded].into_iter().find(|code| code.as_str() == word);
+    told.unwrap_or(Code::PipelineFailed)
 }
 
 /// The node that failed a run: noted with its step, or, if the run could not even begin, in the result of the job.
@@ -200,39 +197,15 @@ pub(crate) async fn results(
     steps: &[JobStep],
     storage: &Storage,
 ) -> anyhow::Result<Map<String, Value>> {
-    let inputs = input_nodes(execution);
     let mut results = Map::new();
-    for step in steps {
-        if step.status == StepStatus::Completed && !inputs.contains(step.name.as_str()) {
-            results.insert(step.name.clone(), result(&step.result, storage).await?);
+    for step in shown_steps(&execution.nodes, steps) {
+        let (mut result, object) = shown_result(&step.result);
+        if let Some(key) = object {
+            result["metadata"]["url"] = json!(storage.presign_get(key, URL_VALID).await?);
         }
+        results.insert(step.name.clone(), result);
     }
     Ok(results)
-}
-
-fn input_nodes(execution: &Execution) -> HashSet<&str> {
-    let nodes = execution.nodes.as_array().map(Vec::as_slice).unwrap_or_default();
-    nodes.iter().filter(|node| node["type"] == "input").filter_map(|node| node["id"].as_str()).collect()
-}
-
-/// One result, with every documented key.
-async fn result(stored: &Value, storage: &Storage) -> anyhow::Result<Value> {
-    let mut metadata = json!({ "model": null, "tokens_used": 0, "cost": 0 });
-    if let (Some(all), Some(known)) = (metadata.as_object_mut(), stored["metadata"].as_object()) {
-        all.extend(known.clone());
-    }
-    let mut text = &stored["text"];
-    if let Some(key) = stored["object"].as_str() {
-        text = &stored["preview"];
-        metadata["truncated"] = json!(true);
-        metadata["size_bytes"] = stored["bytes"].clone();
-        metadata["url"] = json!(storage.presign_get(key, URL_VALID).await?);
-    }
-    let mut result = json!({ "text": text.as_str().unwrap_or_default(), "metadata": metadata });
-    if let Some(data) = stored.get("json") {
-        result["json"] = data.clone();
-    }
-    Ok(result)
 }
 
 /// What was said: the events as lines, and one for each node that an earlier execution has finished.

@@ -132,7 +132,12 @@ impl IdempotencyKey {
     }
 
     /// Keeps the answer, unless another request has the key.
-    pub async fn answer(&self, conn: &mut AsyncPgConnection, body_hash: Option<&[u8]>, answer: &[u8]) -> QueryResult<()> {
+    pub async fn answer(
+        &self,
+        conn: &mut AsyncPgConnection,
+        body_hash: Option<&[u8]>,
+        answer: &[u8],
+    ) -> QueryResult<()> {
         diesel::update(self.row())
             .filter(idempotency_keys::owner.eq(self.owner))
             .set((

@@ -28,21 +28,35 @@ fn fault(code: &str) -> Option<Fault> {
         // the process, its machine, its time
         "panic" | "timeout" | "worker_died" | "handed_back" | "waiting" => Fault::Ours,
         // what we keep, and where
-        "database_error" | "database_unavailable" | "storage_unavailable" | "payload_unreadable" | "result_unwritable"
-        | "answer_unwritable" | "output_lost" | "image_missing" => Fault::Ours,
+        "database_error"
+        | "database_unavailable"
+        | "storage_unavailable"
+        | "payload_unreadable"
+        | "result_unwritable"
+        | "answer_unwritable"
+        | "output_lost"
+        | "image_missing" => Fault::Ours,
         // our own models
         "model_failed" | "models_not_loaded" => Fault::Ours,
         // providers
-        "ai_service_error" | "llm_auth" | "llm_bad_response" | "llm_model_missing" | "llm_overloaded" | "llm_parked"
-        | "llm_rate_limited" | "llm_server_error" | "llm_timeout" | "llm_truncated" | "llm_unreachable" => Fault::Ours,
+        "ai_service_error" | "llm_auth" | "llm_bad_response" | "llm_model_missing" | "llm_overloaded"
+        | "llm_parked" | "llm_rate_limited" | "llm_server_error" | "llm_timeout" | "llm_truncated"
+        | "llm_unreachable" => Fault::Ours,
         // the definition, its nodes, and what they were told
         "node_failed" | "node_timeout" | "pipeline_invalid" | "llm_bad_request" | "llm_model_unknown"
         | "llm_not_served" => Fault::Theirs,
         // what the user or the organization has allowed
         "budget_exceeded" | "quota_exceeded" => Fault::Theirs,
         // the images, which have been looked at for what they are
-        "image_damaged" | "image_empty" | "image_failed" | "image_file_too_large" | "image_format_unsupported"
-        | "image_too_large" | "image_too_small" | "image_truncated" | "images_deleted" => Fault::Theirs,
+        "image_damaged"
+        | "image_empty"
+        | "image_failed"
+        | "image_file_too_large"
+        | "image_format_unsupported"
+        | "image_too_large"
+        | "image_too_small"
+        | "image_truncated"
+        | "images_deleted" => Fault::Theirs,
         _ => return None,
     })
 }
@@ -94,11 +108,11 @@ mod tests {
         sources(&root.join("worker/src/jobs"), &mut files);
         sources(&root.join("worker/src/nodes"), &mut files);
         sources(&root.join("worker/src/llm"), &mut files);
-        files.extend(["worker/src/execute.rs", "worker/src/outcome.rs", "worker/src/reporter.rs"].map(|f| root.join(f)));
+        files
+            .extend(["worker/src/execute.rs", "worker/src/outcome.rs", "worker/src/reporter.rs"].map(|f| root.join(f)));
         files.push(root.join("worker/src/vision/error.rs"));
         files.push(root.join("shared/src/models/job_upkeep.rs"));
-        let found: BTreeSet<String> =
-            files.iter().flat_map(|file| codes(&fs::read_to_string(file).unwrap())).collect();
+        let found: BTreeSet<String> = files.iter().flat_map(|file| codes(&fs::read_to_string(file).unwrap())).collect();
         for known in ["worker_died", "image_too_large", "llm_timeout", "node_failed", "storage_unavailable"] {
             assert!(found.contains(known), "the search for codes misses {known}: {found:?}");
         }
@@ -108,7 +122,9 @@ mod tests {
 
     #[test]
     fn what_we_or_our_providers_broke_is_taken_back() {
-        for code in ["worker_died", "panic", "timeout", "storage_unavailable", "model_failed", "ai_service_error", "new"] {
+        for code in
+            ["worker_died", "panic", "timeout", "storage_unavailable", "model_failed", "ai_service_error", "new"]
+        {
             assert!(is_ours(Kind::PipelineRun, code) && is_ours(Kind::ImageAnalysis, code), "{code}");
         }
         for code in ["node_failed", "node_timeout", "budget_exceeded", "image_damaged", "pipeline_invalid"] {

@@ -7,10 +7,12 @@
 
 use super::{
     Ending, Finish, Tier, quota_faults,
-    quota_limits::QuotaLimits,
     quota_warnings::{self, Reached},
 };
-use crate::queue::Hint;
+use crate::{
+    limits::{Limits, QuotaLimits},
+    queue::Hint,
+};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
 use diesel::{
     prelude::*,
@@ -223,12 +225,18 @@ struct Counted {
 
 impl Quota {
     /// What a user of an organization has used in the current windows, and may use.
-    pub async fn get(conn: &mut AsyncPgConnection, user_id: Uuid, organization_id: Uuid) -> QueryResult<Self> {
-        Self::read(conn, user_id, organization_id, &Starts::at(Utc::now())).await
+    pub async fn get(
+        conn: &mut AsyncPgConnection,
+        limits: &Limits,
+        user_id: Uuid,
+        organization_id: Uuid,
+    ) -> QueryResult<Self> {
+        Self::read(conn, limits, user_id, organization_id, &Starts::at(Utc::now())).await
     }
 
     async fn read(
         conn: &mut AsyncPgConnection,
+        limits: &Limits,
         user_id: Uuid,
         organization_id: Uuid,
         starts: &Starts,
@@ -241,24 +249,26 @@ impl Quota {
             .bind::<Date, _>(starts.month)
             .get_result(conn)
             .await?;
-        let limits = QuotaLimits::of(read.subscription_tier, read.custom_limits.as_ref());
+        let limits = limits.for_organization(read.subscription_tier, read.custom_limits.as_ref());
+        let QuotaLimits { daily, weekly, monthly, organization_monthly } = limits.quotas;
         let window = |used, limit| QuotaWindow { used, limit };
         Ok(Self {
-            daily: window(read.daily, limits.daily),
-            weekly: window(read.weekly, limits.weekly),
-            monthly: window(read.monthly, limits.monthly),
-            organization: window(read.organization, limits.organization),
+            daily: window(read.daily, daily),
+            weekly: window(read.weekly, weekly),
+            monthly: window(read.monthly, monthly),
+            organization: window(read.organization, organization_monthly),
         })
     }
 
     /// Whether another request fits, without counting it: for work that is better not begun at all.
     pub async fn check(
         conn: &mut AsyncPgConnection,
+        limits: &Limits,
         user_id: Uuid,
         organization_id: Uuid,
     ) -> QueryResult<Result<(), QuotaExceeded>> {
         let starts = Starts::at(Utc::now());
-        let quota = Self::read(conn, user_id, organization_id, &starts).await?;
+        let quota = Self::read(conn, limits, user_id, organization_id, &starts).await?;
         Ok(quota.refusal(|window| quota.window(window).is_full(), &starts).map_or(Ok(()), Err))
     }
 
@@ -269,12 +279,13 @@ impl Quota {
     /// caller undoes the transaction.
     pub async fn reserve(
         conn: &mut AsyncPgConnection,
+        limits: &Limits,
         user_id: Uuid,
         organization_id: Uuid,
         job_id: Uuid,
     ) -> QueryResult<Result<Vec<Hint>, QuotaExceeded>> {
         let starts = Starts::at(Utc::now());
-        let quota = Self::read(conn, user_id, organization_id, &starts).await?;
+        let quota = Self::read(conn, limits, user_id, organization_id, &starts).await?;
         // who has nothing left is refused without a write
         if let Some(exceeded) = quota.refusal(|window| quota.window(window).is_full(), &starts) {
             return Ok(Err(exceeded));
