@@ -117,7 +117,7 @@ fn add_idempotency(operation: &mut Operation) {
              key is free again.",
         ))
         .schema(Some(text));
-    operation.parameters.get_or_insert_default().push(key.build());
+    operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
     for (status, meaning) in [
         (409, "A request with this `Idempotency-Key` is being answered"),
         (422, "The `Idempotency-Key` was used with another body"),

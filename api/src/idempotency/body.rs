@@ -8,10 +8,7 @@ use actix_web::{
     http::header::CONTENT_TYPE,
     web::Bytes,
 };
-use futures_util::{
-    Stream, StreamExt,
-    stream::{BoxStream, poll_fn},
-};
+use futures_util::{Stream, StreamExt, stream::poll_fn};
 use sha2::{Digest, Sha256};
 use std::{
     cell::RefCell,
