@@ -2,22 +2,27 @@
 
 use crate::{
     alias::PREFIX,
+    auth::caller::X_API_KEY,
     error::{Code, Detail, ErrorBody, ErrorObject},
     idempotency::LONGEST_KEY,
+    rules::{self, Keys, Rule},
 };
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use utoipa::{
     OpenApi as _,
     openapi::{
         Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
         path::{Operation, ParameterBuilder, ParameterIn, PathItem},
         schema::{ObjectBuilder, Type},
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
-/// The name of the one security scheme: `security(("bearer" = []))`.
+/// The name of the security scheme that handlers name: `security(("bearer" = []))`.
 const BEARER: &str = "bearer";
+
+/// The name of the other one; where keys open an endpoint follows from its rule.
+const API_KEY: &str = "api_key";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -29,6 +34,8 @@ const BEARER: &str = "bearer";
     tags(
         (name = "auth", description = "Register, log in, tokens"),
         (name = "users", description = "The own account"),
+        (name = "api-keys", description = "Keys for scripts, in the header `X-API-Key`"),
+        (name = "organizations", description = "Tenants, their members, and what changed access"),
         (name = "pipelines", description = "Graphs of nodes, and running them"),
         (name = "executions", description = "Runs of pipelines: watching, stopping, repeating"),
         (name = "ai", description = "Language models, and what they cost"),
@@ -48,7 +55,11 @@ struct Description;
 pub(crate) fn document() -> OpenApi {
     let mut document = Description::openapi();
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    document.components.get_or_insert_default().add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    let about = "A key made with `POST /api-keys`. What an endpoint asks of it is listed beside the scheme's name.";
+    let key = ApiKeyValue::with_description(X_API_KEY.as_str(), about);
+    components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(key)));
     document
 }
 
@@ -61,17 +72,44 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
                 operation
             });
         }
-        if path.starts_with(PREFIX) {
-            operations(item).for_each(add_errors);
-            item.post.iter_mut().for_each(add_idempotency);
+        for (method, operation) in operations(item) {
+            if let Some(rule) = rules::find(&method, path) {
+                add_keys(operation, rule);
+            }
+            if path.starts_with(PREFIX) {
+                add_errors(operation);
+            }
+            if method == Method::POST {
+                add_idempotency(operation);
+            }
+            describe_responses(operation);
         }
-        operations(item).for_each(describe_responses);
     }
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+/// The operations of a path, each with its canonical method.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    let all = [
+        (Method::GET, &mut item.get),
+        (Method::POST, &mut item.post),
+        (Method::PUT, &mut item.put),
+        (Method::PUT, &mut item.patch),
+        (Method::DELETE, &mut item.delete),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// Says that a key opens an endpoint, and which permission it needs.
+fn add_keys(operation: &mut Operation, rule: &Rule) {
+    let needed = match rule.keys {
+        Keys::Refused => return,
+        Keys::Any => None,
+        Keys::With(permission) => Some(permission.as_str()),
+    };
+    if let Some(ways) = &mut operation.security {
+        ways.push(SecurityRequirement::new(API_KEY, needed));
+    }
 }
 
 fn add_errors(operation: &mut Operation) {
@@ -79,7 +117,7 @@ fn add_errors(operation: &mut Operation) {
     for (status, meaning) in [
         (400, "Malformed or invalid; `details` names every field"),
         (401, "No valid credentials"),
-        (403, "The role does not allow it"),
+        (403, "The role or the key does not allow it"),
         (429, "Too much of something at once"),
         (500, "Our fault"),
         (503, "Not now; try again"),

@@ -91,7 +91,7 @@ impl ApiError {
 
     /// 401 for missing, malformed, expired and revoked credentials alike.
     pub(crate) fn unauthenticated() -> Self {
-        Self::new(Code::AuthenticationRequired, "Authentication required: send a valid access token")
+        Self::new(Code::AuthenticationRequired, "Authentication required: send a valid access token or API key")
     }
 
     /// 403.

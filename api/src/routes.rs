@@ -6,9 +6,10 @@
 use crate::{
     docs,
     handlers::{
-        ai, ai_stream, analysis, auth, batch, chat, chat_socket, dashboard, docs as pages, execution_events,
-        executions, images, jobs, operations, pipeline_runs, pipelines, processing_socket, products, schedules,
-        uploads, usage, users,
+        account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
+        docs as pages, execution_events, executions, images, invitation_page, invitations, jobs, login_sessions,
+        members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines, processing_socket, products,
+        schedules, uploads, usage, users,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -23,12 +24,41 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(auth::refresh)
             .service(auth::logout)
             .service(auth::update_password)
+            .service(password_reset::forgot_password)
+            .service(password_reset::reset_password)
+            .service(mfa::set_up_mfa)
+            .service(mfa::enable_mfa)
+            .service(mfa::disable_mfa)
+            .service(login_sessions::list_sessions)
+            .service(login_sessions::end_session)
             .service(users::get_auth_me)
             .service(users::update_auth_profile)
             .service(users::get_user_me)
             .service(users::update_user_me)
             .service(users::get_user_profile)
             .service(users::update_user_profile)
+            // API keys
+            .service(api_keys::list_keys)
+            .service(api_keys::create_key)
+            .service(api_keys::get_key)
+            .service(api_keys::update_key)
+            .service(api_keys::delete_key)
+            .service(account_deletion::delete_user_me)
+            // organizations, their members, and who is to come
+            .service(organizations::list_organizations)
+            .service(organizations::create_organization)
+            .service(organizations::get_organization)
+            .service(organizations::update_organization)
+            .service(organizations::leave_organization)
+            .service(organizations::switch_organization)
+            .service(members::list_members)
+            .service(members::update_member)
+            .service(members::remove_member)
+            .service(invitations::list_invitations)
+            .service(invitations::create_invitation)
+            .service(invitations::revoke_invitation)
+            .service(invitations::accept_invitation)
+            .service(audit::list_audit)
             // pipelines, their runs and their schedules; `node-types` before what takes any word for an id
             .service(pipelines::list_pipelines)
             .service(pipelines::create_pipeline)
@@ -85,6 +115,10 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
     );
     // sockets, without prefix
     config.service(processing_socket::follow_job).service(chat_socket::open_chat);
+    // where the link of a mail leads
+    config.service(password_reset::show_reset_page);
+    // pages that mails lead to, without prefix
+    config.service(invitation_page::show_invitation);
     // operations, without prefix
     config
         .service(operations::get_health)

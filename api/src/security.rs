@@ -19,13 +19,21 @@ const PAGES: &str = "default-src 'none'; script-src 'self'; worker-src 'self' bl
                      img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; \
                      base-uri 'none'; form-action 'none'";
 
+/// The pages that mails lead to have their style inside, and nothing else.
+const LEAFLETS: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; \
+                        base-uri 'none'; form-action 'none'";
+
 /// Adds what every answer has.
 pub(crate) fn add_headers(response: &mut ServiceResponse<BoxBody>, state: Option<&State>) {
     let path = response.request().path();
     let is_page = ["/docs", "/redoc"]
         .iter()
         .any(|page| path.strip_prefix(page).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    let policy = if is_page { PAGES } else { DATA };
+    let policy = match path {
+        _ if is_page => PAGES,
+        "/invitations/accept" => LEAFLETS,
+        _ => DATA,
+    };
     let over_tls = state.and_then(|state| state.config.public_url.as_ref()).is_some_and(|url| url.scheme() == "https");
     let headers = response.response_mut().headers_mut();
     let add = |headers: &mut HeaderMap, name: HeaderName, value: &'static str| {

@@ -1,7 +1,7 @@
 //! Starting and stopping: the listening socket, the app of each thread, and the order in which things end.
 
 use crate::{
-    auth::admit,
+    auth::{admit, uses},
     config::Config,
     edge::edge,
     error::ApiError,
@@ -102,6 +102,10 @@ impl Server {
         let mut background = JoinSet::new();
         background.spawn(state.live.clone().run(state.shutdown.clone()));
         background.spawn(fold_metrics(state.clone()));
+        background.spawn(uses::keep_writing(state.clone()));
+        // ends after everybody who asks it
+        let mut lookups = JoinSet::new();
+        lookups.spawn(state.identities.run());
         let stopping = state.clone();
         background.spawn(async move {
             tokio::select! {
@@ -124,6 +128,8 @@ impl Server {
         let ended = server.await.context("the HTTP server failed");
         state.shutdown.cancel();
         background.join_all().await;
+        lookups.shutdown().await;
+        state.identities.uses.write(&state.pool).await;
         tracing::info!("the API has stopped");
         ended
     }

@@ -1,7 +1,7 @@
 //! What every request may use: one value, shared by all threads.
 
 use crate::{
-    auth::{passwords::Hasher, tokens::Keys},
+    auth::{identities::Identities, passwords::Hasher, tokens::Keys},
     config::Config,
     durations::Durations,
     error::ApiError,
@@ -46,6 +46,8 @@ pub(crate) struct State {
     /// What has been counted since the process started.
     pub(crate) metrics: PrometheusHandle,
     pub(crate) keys: Keys,
+    /// Who is behind a session or a key.
+    pub(crate) identities: Identities,
     pub(crate) passwords: Hasher,
     pub(crate) started: Instant,
     /// How long runs of pipelines took lately.
@@ -61,8 +63,10 @@ impl State {
     pub(crate) fn new(config: Config) -> Result<Self> {
         let redis = config.redis.connect().context("REDIS_URL")?;
         let queues = Kind::queues();
+        let pool = db::pool(&config.postgres)?;
         Ok(Self {
-            pool: db::pool(&config.postgres)?,
+            identities: Identities::new(&pool),
+            pool,
             storage: Storage::new(&config.objects),
             live: Hub::new(config.redis.client().context("REDIS_URL")?),
             shutdown: CancellationToken::new(),

@@ -62,6 +62,8 @@ pub struct Retention {
     pub uploads: Duration,
     /// Usage records, and what was spent of budgets.
     pub usage: Duration,
+    /// The log of what changed access.
+    pub audit: Duration,
 }
 
 impl Config {
@@ -114,6 +116,7 @@ impl Retention {
             sessions: days(from, "ATELIER_SESSION_RETENTION_DAYS", 30),
             uploads: days(from, "ATELIER_UPLOAD_RETENTION_DAYS", 1),
             usage: days(from, "ATELIER_USAGE_RETENTION_DAYS", 400),
+            audit: days(from, "ATELIER_AUDIT_RETENTION_DAYS", 400),
         }
     }
 }

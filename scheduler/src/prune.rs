@@ -14,6 +14,8 @@ const PAGE: i64 = 500;
 /// Statements of one kind per turn; the rest waits for the next turn.
 const PAGES: usize = 100;
 
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Refresh tokens that nobody can use any more. A spent one counts until then, so that its reuse is noticed.
 const TOKENS: &str = "DELETE FROM refresh_tokens WHERE hash IN \
     (SELECT hash FROM refresh_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
@@ -22,6 +24,10 @@ const TOKENS: &str = "DELETE FROM refresh_tokens WHERE hash IN \
 const SESSIONS: &str = "DELETE FROM login_sessions WHERE id IN ( \
     SELECT id FROM login_sessions s WHERE s.ended_at < $1 OR (s.last_used_at < $1 AND NOT EXISTS \
     (SELECT FROM refresh_tokens t WHERE t.session_id = s.id AND t.expires_at > now())) LIMIT $2)";
+
+/// Links to choose another password. How many there were lately counts, so they are kept for a while.
+const RESETS: &str = "DELETE FROM password_resets WHERE hash IN \
+    (SELECT hash FROM password_resets WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
 
 /// Uploads that were announced and never confirmed. Their bytes may have come all the same.
 const UPLOADS: &str = "WITH gone AS ( \
@@ -53,17 +59,22 @@ const ANSWERS: &str = "DELETE FROM idempotency_keys WHERE (user_id, route, hash)
 /// How long windows of quotas are kept: the longest one, twice.
 const WINDOWS_KEPT: Duration = Duration::from_secs(62 * 24 * 3600);
 
+const AUDIT: &str = "DELETE FROM audit_entries WHERE id IN \
+    (SELECT id FROM audit_entries WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+
 pub(crate) async fn turn(context: &Context) -> Result<u64> {
     let retention = &context.config.retention;
     let mut conn = context.pool.get().await.context("no connection to PostgreSQL")?;
     let mut deleted = prune_jobs(&mut conn, before(retention.jobs)).await?;
     deleted += prune(&mut conn, TOKENS, Utc::now()).await?;
     deleted += prune(&mut conn, SESSIONS, before(retention.sessions)).await?;
+    deleted += prune(&mut conn, RESETS, before(A_DAY)).await?;
     deleted += prune(&mut conn, UPLOADS, before(retention.uploads)).await?;
     deleted += prune(&mut conn, USAGE, before(retention.usage)).await?;
     deleted += prune(&mut conn, BUDGETS, before(retention.usage)).await?;
     deleted += prune(&mut conn, WINDOWS, before(WINDOWS_KEPT)).await?;
     deleted += prune(&mut conn, ANSWERS, before(IdempotencyKey::KEPT)).await?;
+    deleted += prune(&mut conn, AUDIT, before(retention.audit)).await?;
     Ok(deleted)
 }
 

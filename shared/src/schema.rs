@@ -102,7 +102,7 @@ table! { budgets (scope, period) {
     cost_reserved_nanos -> Int8,
 } }
 table! { usage_records (id) {
-    id -> Uuid, organization_id -> Uuid, user_id -> Uuid, job_id -> Uuid, endpoint -> Text, model -> Text,
+    id -> Uuid, organization_id -> Uuid, user_id -> Nullable<Uuid>, job_id -> Uuid, endpoint -> Text, model -> Text,
     prompt_tokens -> Int4, completion_tokens -> Int4, total_tokens -> Int4, cost_nanos -> Int8, status -> Text,
     response_time_ms -> Int8, created_at -> Timestamptz,
 } }

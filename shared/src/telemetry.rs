@@ -16,7 +16,10 @@ pub fn init_logs(settings: &config::Telemetry) -> Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
         .with_context(|| format!("ATELIER_LOG: {:?} is no tracing filter", settings.filter))?
         // it logs what providers answer, and some repeat the key or the prompt; we log each failed call ourselves
-        .add_directive("genai=off".parse()?);
+        .add_directive("genai=off".parse()?)
+        // these log what goes over the wire: the values of every statement, and whole mails with the links in them
+        .add_directive("tokio_postgres=info".parse()?)
+        .add_directive("lettre=info".parse()?);
     let lines = if settings.json {
         tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).boxed()
     } else {

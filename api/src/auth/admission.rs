@@ -3,7 +3,7 @@
 //! It runs before any extractor. The extractors of a handler run side by side and the first error is the answer: were the
 //! look-up one of them, who is not let in would hear what is wrong with the body instead, because that is found out sooner.
 
-use super::caller::{Caller, CallerId, bearer};
+use super::caller::{Caller, CallerId};
 use crate::{
     alias::PREFIX,
     error::ApiError,
@@ -36,13 +36,17 @@ pub(crate) async fn admit(
 
 /// Leaves the caller in the request, if the route is open to it.
 async fn let_in(state: &State, rule: &Rule, request: &ServiceRequest) -> Result<(), ApiError> {
-    let caller = match identify(state, request).await {
+    let identified = Caller::identify(state, request.request()).await;
+    let caller = match (identified, rule.who) {
         // such a route looks at credentials itself, if it has any use for them
-        Err(_) if rule.who == Who::Anyone => return Ok(()),
-        identified => identified?,
+        (Err(_), Who::Anyone) => return Ok(()),
+        (identified, _) => identified?,
     };
     request.extensions_mut().insert(CallerId(caller.user_id));
-    check(rule, &caller)?;
+    if rule.who != Who::Anyone {
+        check(rule, &caller)?;
+        caller.count_use(state);
+    }
     request.extensions_mut().insert(caller);
     Ok(())
 }
@@ -55,12 +59,8 @@ pub(crate) fn rule(request: &ServiceRequest) -> Option<&'static Rule> {
     rules::find(request.method(), &request.match_pattern()?)
 }
 
-async fn identify(state: &State, request: &ServiceRequest) -> Result<Caller, ApiError> {
-    let token = bearer(request.request()).ok_or_else(ApiError::unauthenticated)?;
-    Caller::from_token(state, token).await
-}
-
 fn check(rule: &Rule, caller: &Caller) -> Result<(), ApiError> {
+    caller.require(rule.keys)?;
     if rule.who.includes(caller.role) {
         return Ok(());
     }

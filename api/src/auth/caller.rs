@@ -1,10 +1,18 @@
 //! The caller of a request: an extractor, so that a handler which names it cannot be reached without credentials.
 
-use crate::{error::ApiError, state::State};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header::AUTHORIZATION};
+use super::api_keys;
+use crate::{error::ApiError, rules::Keys, state::State};
+use actix_web::{
+    FromRequest, HttpMessage, HttpRequest,
+    dev::Payload,
+    http::header::{AUTHORIZATION, HeaderName},
+};
 use futures_util::future::{Ready, ready};
-use shared::models::{LoginSession, Role, Tier};
+use shared::models::{Role, Tier};
 use uuid::Uuid;
+
+/// Carries an API key.
+pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Who calls, as the database has it now: a changed role or an ended session counts at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,15 +47,57 @@ pub(crate) enum Credential {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallerId(pub(crate) Uuid);
 
+/// Credentials as they were sent; not checked yet.
+#[derive(Clone)]
+pub(crate) enum Shown {
+    /// An access token.
+    Token(String),
+    /// An API key.
+    Key(String),
+}
+
+impl Shown {
+    /// An access token that came otherwise than in a header, with or without `Bearer `.
+    pub(crate) fn token(text: &str) -> Self {
+        Self::Token(text.trim_start_matches("Bearer ").to_owned())
+    }
+
+    /// What a request shows in its headers: an access token counts before a key.
+    pub(crate) fn of(request: &HttpRequest) -> Option<Self> {
+        let key = || request.headers().get(X_API_KEY)?.to_str().ok();
+        let token = bearer(request).map(|token| Self::Token(token.to_owned()));
+        token.or_else(|| key().map(|key| Self::Key(key.trim().to_owned())))
+    }
+}
+
 impl Caller {
-    /// The caller behind an access token: one query.
+    /// The caller behind credentials.
     ///
     /// # Errors
-    /// 401 unless the token is ours and unexpired, its session open and its user active.
-    pub(crate) async fn from_token(state: &State, token: &str) -> Result<Self, ApiError> {
+    /// 401 unless they are good.
+    pub(crate) async fn from_shown(state: &State, shown: &Shown) -> Result<Self, ApiError> {
+        match shown {
+            Shown::Token(token) => Self::from_token(state, token).await,
+            Shown::Key(key) => Self::from_key(state, key).await,
+        }
+    }
+
+    /// The caller of a request.
+    ///
+    /// # Errors
+    /// 401 unless it shows good credentials.
+    pub(crate) async fn identify(state: &State, request: &HttpRequest) -> Result<Self, ApiError> {
+        Self::from_shown(state, &Shown::of(request).ok_or_else(ApiError::unauthenticated)?).await
+    }
+
+    /// The caller behind an access token: ours and unexpired, its session open and its user active.
+    async fn from_token(state: &State, token: &str) -> Result<Self, ApiError> {
         let claims = state.keys.read(token).ok_or_else(ApiError::unauthenticated)?;
-        let holder = LoginSession::find_holder(&mut *state.conn().await?, claims.sid, claims.sub).await?;
-        let holder = holder.ok_or_else(ApiError::unauthenticated)?;
+        let holder = state.identities.of_session(claims.sid).await?;
+        let holder = holder.filter(|holder| holder.user_id == claims.sub).ok_or_else(ApiError::unauthenticated)?;
+        if holder.stale {
+            state.identities.uses.of_session(claims.sid);
+        }
         Ok(Self {
             user_id: holder.user_id,
             organization_id: holder.organization_id,
@@ -55,6 +105,41 @@ impl Caller {
             tier: holder.tier,
             credential: Credential::Session(claims.sid),
         })
+    }
+
+    /// The caller behind an API key: unexpired, its owner active and a member of the organization that it acts in.
+    async fn from_key(state: &State, key: &str) -> Result<Self, ApiError> {
+        let hash = api_keys::hash(key).ok_or_else(ApiError::unauthenticated)?;
+        let holder = state.identities.of_key(hash).await?.ok_or_else(ApiError::unauthenticated)?;
+        Ok(Self {
+            user_id: holder.user_id,
+            organization_id: holder.organization_id,
+            role: holder.role,
+            tier: holder.tier,
+            credential: Credential::Key { id: holder.id, permissions: holder.permissions },
+        })
+    }
+
+    /// Counts an accepted request of a key.
+    pub(crate) fn count_use(&self, state: &State) {
+        if let Credential::Key { id, .. } = self.credential {
+            state.identities.uses.of_key(id);
+        }
+    }
+
+    /// Refuses keys that lack what is needed; a login has everything.
+    ///
+    /// # Errors
+    /// 403 that names the permission.
+    pub(crate) fn require(&self, needed: Keys) -> Result<(), ApiError> {
+        match (&self.credential, needed) {
+            (Credential::Session(_), _) | (Credential::Key { .. }, Keys::Any) => Ok(()),
+            (Credential::Key { .. }, Keys::Refused) => Err(ApiError::forbidden("An API key cannot do this; log in")),
+            (Credential::Key { permissions, .. }, Keys::With(needed)) if needed.is_among(permissions) => Ok(()),
+            (Credential::Key { .. }, Keys::With(needed)) => {
+                Err(ApiError::forbidden(format!("This API key lacks the permission {}", needed.as_str())))
+            }
+        }
     }
 
     /// The login session of the caller.
@@ -95,7 +180,7 @@ impl Caller {
 }
 
 /// The token of an `Authorization: Bearer` header.
-pub(crate) fn bearer(request: &HttpRequest) -> Option<&str> {
+fn bearer(request: &HttpRequest) -> Option<&str> {
     let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

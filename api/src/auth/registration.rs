@@ -1,9 +1,14 @@
-//! A new account: the user, a personal organization, and the admin's place in it, all or nothing.
+//! A new account: the user, and a place in an organization. It is a personal one, or the one that an invitation is for.
 
-use crate::error::{ApiError, violated};
+use super::joining;
+use crate::{
+    error::{ApiError, violated},
+    origin::Origin,
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use rand::{RngExt, distr::Alphanumeric};
-use shared::models::{NewUser, Organization, Role, User};
+use serde_json::json;
+use shared::models::{AuditEntry, Membership, NewUser, Organization, Role, User};
 use uuid::Uuid;
 
 /// How often a derived name that is taken is tried with another ending.
@@ -11,9 +16,6 @@ const TRIES: usize = 5;
 
 /// Longest username.
 const USERNAME_CHARS: usize = 30;
-
-/// Longest slug before its ending.
-const SLUG_CHARS: usize = 60;
 
 /// Who registers; everything checked, the email in lower case.
 pub(crate) struct Registration<'a> {
@@ -23,46 +25,65 @@ pub(crate) struct Registration<'a> {
     /// `None`: the username.
     pub(crate) full_name: Option<&'a str>,
     pub(crate) password_hash: &'a str,
+    /// What the user was invited with.
+    pub(crate) invitation_token: Option<&'a str>,
 }
 
-/// Makes the account.
+/// Makes the account, in the caller's transaction.
 ///
 /// # Errors
-/// 409 if the email or the chosen username is taken.
-pub(crate) async fn register(conn: &mut AsyncPgConnection, new: &Registration<'_>) -> Result<User, ApiError> {
-    let (mut username_end, mut slug_end) = (String::new(), String::new());
+/// 409 if the email or the chosen username is taken, 404 if the invitation cannot be accepted, 403 if it is somebody
+/// else's.
+pub(crate) async fn register(
+    conn: &mut AsyncPgConnection,
+    new: &Registration<'_>,
+    origin: &Origin,
+) -> Result<User, ApiError> {
+    let invitation = match new.invitation_token {
+        Some(token) => Some(joining::find_invitation(conn, token, new.email).await?),
+        None => None,
+    };
+    let mut username_end = String::new();
     for _ in 0..TRIES {
         let username = match new.username {
             Some(chosen) => chosen.to_owned(),
             None => derived_username(new.email, &username_end),
         };
-        let full_name = new.full_name.unwrap_or(&username);
-        let slug = format!("{}{slug_end}", slug(full_name));
-        let error = match insert(conn, new, &username, full_name, &slug).await {
-            Ok(user) => return Ok(user),
+        let joined = invitation.as_ref().map(|invitation| invitation.organization_id);
+        let error = match insert(conn, new, &username, joined, origin).await {
+            Ok(user) => {
+                if let Some(invitation) = &invitation {
+                    joining::join(conn, invitation, user.id, origin).await?;
+                }
+                return Ok(user);
+            }
             Err(error) => error,
         };
         match violated(&error) {
             Some("users_email_key") => return Err(email_taken()),
             Some("users_username_key") if new.username.is_some() => return Err(username_taken()),
             Some("users_username_key") => username_end = format!("_{}", ending()),
-            Some("organizations_slug_key") => slug_end = format!("-{}", ending()),
             _ => return Err(error.into()),
         }
     }
     Err(ApiError::conflict("No free name was found for this account; choose a username"))
 }
 
+/// Stores the user, who works in the organization `joined`, or in a new personal one.
 async fn insert(
     conn: &mut AsyncPgConnection,
     new: &Registration<'_>,
     username: &str,
-    full_name: &str,
-    slug: &str,
+    joined: Option<Uuid>,
+    origin: &Origin,
 ) -> diesel::QueryResult<User> {
+    // a transaction within the transaction: if a name is taken, only this is undone
     conn.transaction(async |conn| {
-        let organization_id = Uuid::now_v7();
-        Organization::insert(conn, organization_id, full_name, slug).await?;
+        let full_name = new.full_name.unwrap_or(username);
+        let organization_id = match joined {
+            Some(id) => id,
+            None => Organization::create(conn, full_name).await?.id,
+        };
         let user = NewUser {
             id: Uuid::now_v7(),
             email: new.email,
@@ -72,7 +93,13 @@ async fn insert(
             organization_id,
         };
         let user = User::insert(conn, &user).await?;
-        Organization::insert_member(conn, organization_id, user.id, Role::Admin).await?;
+        if joined.is_none() {
+            Membership::insert(conn, organization_id, user.id, Role::Admin).await?;
+            let data = json!({ "name": full_name, "personal": true });
+            let target = ("organization", organization_id);
+            let entry = origin.entry(organization_id, user.id, "organization.created", target, data);
+            AuditEntry::insert(conn, entry).await?;
+        }
         Ok(user)
     })
     .await
@@ -99,20 +126,6 @@ fn derived_username(email: &str, end: &str) -> String {
     username
 }
 
-/// A name for URLs.
-fn slug(name: &str) -> String {
-    let mut slug = String::new();
-    for c in name.chars().flat_map(char::to_lowercase).take(SLUG_CHARS) {
-        if c.is_ascii_alphanumeric() {
-            slug.push(c);
-        } else if !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    let slug = slug.trim_end_matches('-');
-    if slug.is_empty() { "organization".to_owned() } else { slug.to_owned() }
-}
-
 fn ending() -> String {
     rand::rng().sample_iter(Alphanumeric).take(6).map(|byte| char::from(byte).to_ascii_lowercase()).collect()
 }
@@ -131,16 +144,5 @@ mod tests {
             assert_eq!(derived_username(email, ""), username);
         }
         assert_eq!(derived_username("0123456789012345678901234567890123@example.com", "_abc123").len(), 30);
-    }
-
-    #[test]
-    fn a_slug_has_only_what_a_url_likes() {
-        for (name, expected) in [
-            ("Ada Lovelace", "ada-lovelace"),
-            ("  Müller & Söhne GmbH ", "m-ller-s-hne-gmbh"),
-            ("株式会社", "organization"),
-        ] {
-            assert_eq!(slug(name), expected);
-        }
     }
 }

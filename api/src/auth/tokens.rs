@@ -110,14 +110,27 @@ impl Keys {
 
     /// Makes a refresh token.
     pub(crate) fn refresh(&self) -> RefreshToken {
-        let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        RefreshToken { hash: hash(&text), text, expires_at: Utc::now() + self.refresh_ttl }
+        let OneTimeToken { text, hash } = OneTimeToken::new();
+        RefreshToken { text, hash, expires_at: Utc::now() + self.refresh_ttl }
     }
 }
 
-/// As a refresh token is stored. It is random and long, so a plain hash is enough.
-pub(crate) fn hash(refresh_token: &str) -> Vec<u8> {
-    Sha256::digest(refresh_token.as_bytes()).to_vec()
+/// A token that works once: what the client gets, and what is stored.
+pub(crate) struct OneTimeToken {
+    pub(crate) text: String,
+    pub(crate) hash: Vec<u8>,
+}
+
+impl OneTimeToken {
+    pub(crate) fn new() -> Self {
+        let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        Self { hash: hash(&text), text }
+    }
+}
+
+/// As a token that works once is stored. It is random and long, so a plain hash is enough.
+pub(crate) fn hash(token: &str) -> Vec<u8> {
+    Sha256::digest(token.as_bytes()).to_vec()
 }
 
 #[cfg(test)]

@@ -37,7 +37,9 @@ codes! {
     AuthenticationRequired = "AUTHENTICATION_REQUIRED" 401,
     /// Wrong email or password.
     InvalidCredentials = "INVALID_CREDENTIALS" 401,
-    /// The role does not allow it.
+    /// The password is right; the code of the second factor is missing, wrong, or was used before.
+    MfaRequired = "MFA_REQUIRED" 401,
+    /// The role or the key does not allow it.
     InsufficientPermissions = "INSUFFICIENT_PERMISSIONS" 403,
     /// It does not exist, or is not the caller's.
     NotFound = "RESOURCE_NOT_FOUND" 404,

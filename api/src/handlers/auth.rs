@@ -2,14 +2,15 @@
 
 use crate::{
     auth::{
-        Caller,
+        Caller, mfa,
         passwords::{PasswordPolicy, acceptable},
         registration::{self, Registration},
         tokens,
     },
     error::{ApiError, Code},
     extract::{Valid, not_blank},
-    origin::client_ip,
+    idempotency::once,
+    origin::{Origin, client_ip},
     state::State,
     views::{AuthUser, Message, TokenSet, username_rule},
 };
@@ -17,7 +18,8 @@ use actix_web::{HttpRequest, HttpResponse, http::header::USER_AGENT, post, put, 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use shared::models::{Account, LoginSession, Redeemed, Role, Tier, User};
+use serde_json::json;
+use shared::models::{Account, AuditEntry, LoginSession, NewAudit, PasswordReset, Redeemed, User};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ use uuid::Uuid;
 const AGENT_CHARS: usize = 300;
 
 /// Who registers.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 #[garde(context(PasswordPolicy))]
 pub(crate) struct Register {
     /// Compared without case.
@@ -51,6 +53,10 @@ pub(crate) struct Register {
     #[garde(length(chars, min = 1, max = 100), inner(custom(not_blank)), custom(same_name(&self.name)))]
     #[schema(min_length = 1, max_length = 100)]
     full_name: Option<String>,
+    /// Joins the organization that the invitation is for; there will be no own one.
+    #[garde(length(bytes, min = 1, max = 200))]
+    #[schema(min_length = 1, max_length = 200)]
+    invitation_token: Option<String>,
 }
 
 fn same_as(password: &str) -> impl FnOnce(&Option<String>, &PasswordPolicy) -> garde::Result {
@@ -70,7 +76,7 @@ fn same_name<C>(name: &Option<String>) -> impl FnOnce(&Option<String>, &C) -> ga
 }
 
 /// A new account with its first tokens.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Registered {
     id: Uuid,
     email: String,
@@ -82,16 +88,22 @@ pub(crate) struct Registered {
     tokens: TokenSet,
 }
 
-/// Make an account, with an organization of its own.
+/// Make an account, with an organization of its own or in the one that it is invited into.
 #[utoipa::path(
     tag = "auth",
     request_body = Register,
-    responses((status = 201, body = Registered), (status = 409, description = "Email or username is taken"))
+    responses(
+        (status = 201, body = Registered),
+        (status = 403, description = "The invitation is for another email address"),
+        (status = 404, description = "The invitation is unknown, used, revoked or expired"),
+        (status = 409, description = "Email or username is taken"),
+    )
 )]
 #[post("/auth/register")]
 pub(crate) async fn register(
     state: web::Data<State>,
     body: Valid<Register>,
+    origin: Origin,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let Valid(new) = body;
@@ -102,10 +114,15 @@ pub(crate) async fn register(
         username: new.username.as_deref(),
         full_name: new.name.as_deref().or(new.full_name.as_deref()),
         password_hash: &password_hash,
+        invitation_token: new.invitation_token.as_deref(),
     };
-    let user = registration::register(&mut conn, &registration).await?;
-    let account = Account { user, role: Role::Admin, tier: Tier::Free };
-    let tokens = open_session(&state, &mut conn, &account, &request).await?;
+    let (account, tokens) = once(&mut conn, async |conn| {
+        let user = registration::register(conn, &registration, &origin).await?;
+        let account = Account::get(conn, user.id).await?;
+        let tokens = open_session(&state, conn, &account, &request).await?;
+        Ok((account, tokens))
+    })
+    .await?;
     let user = &account.user;
     Ok(HttpResponse::Created().json(Registered {
         id: user.id,
@@ -119,7 +136,7 @@ pub(crate) async fn register(
 }
 
 /// Who logs in.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 pub(crate) struct Login {
     #[garde(length(bytes, min = 1, max = 254))]
     #[schema(format = Email, min_length = 1, max_length = 254)]
@@ -127,10 +144,14 @@ pub(crate) struct Login {
     #[garde(length(bytes, min = 1, max = 1024))]
     #[schema(format = Password, min_length = 1, max_length = 1024)]
     password: String,
+    /// Of the second factor, if it is on: the code that the app shows, or a recovery code.
+    #[garde(length(bytes, max = 64))]
+    #[schema(max_length = 64, example = "123456")]
+    mfa_code: Option<String>,
 }
 
 /// Tokens, and whose they are.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct LoggedIn {
     user: AuthUser,
     #[serde(flatten)]
@@ -141,7 +162,11 @@ pub(crate) struct LoggedIn {
 #[utoipa::path(
     tag = "auth",
     request_body = Login,
-    responses((status = 200, body = LoggedIn), (status = 401, description = "Wrong email or password, or a disabled account"))
+    responses(
+        (status = 200, body = LoggedIn),
+        (status = 401, description = "Wrong email or password, or a disabled account; or `MFA_REQUIRED`: `mfa_code` is \
+                                      missing or wrong"),
+    )
 )]
 #[post("/auth/login")]
 pub(crate) async fn login(
@@ -156,9 +181,26 @@ pub(crate) async fn login(
     let right = state.passwords.verify(&login.password, hash).await?;
     let user = user.filter(|user| right && user.is_active).ok_or_else(wrong_credentials)?;
     let mut conn = state.conn().await?;
-    let account = Account::get(&mut conn, user.id).await?;
-    let tokens = open_session(&state, &mut conn, &account, &request).await?;
+    let (account, tokens) = once(&mut conn, async |conn| {
+        if user.mfa_enabled {
+            check_factor(conn, user.id, login.mfa_code.as_deref()).await?;
+        }
+        let account = Account::get(conn, user.id).await?;
+        let tokens = open_session(&state, conn, &account, &request).await?;
+        Ok((account, tokens))
+    })
+    .await?;
     Ok(web::Json(LoggedIn { user: AuthUser::new(&account), tokens }))
+}
+
+/// Takes the code of the second factor. Only who knows the password gets here, so that nobody else learns whether it is on.
+async fn check_factor(conn: &mut AsyncPgConnection, user_id: Uuid, code: Option<&str>) -> Result<(), ApiError> {
+    let wrong = match code.map(str::trim).filter(|code| !code.is_empty()) {
+        Some(code) if mfa::take(conn, user_id, code).await? => return Ok(()),
+        Some(_) => "The code is wrong, or was used before; wait for the next one",
+        None => "Send the code of your second factor as mfa_code",
+    };
+    Err(ApiError::new(Code::MfaRequired, wrong))
 }
 
 fn wrong_credentials() -> ApiError {
@@ -166,7 +208,7 @@ fn wrong_credentials() -> ApiError {
 }
 
 /// A refresh token.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 pub(crate) struct Refresh {
     #[garde(length(bytes, min = 1, max = 1024))]
     refresh_token: String,
@@ -182,19 +224,18 @@ pub(crate) struct Refresh {
 pub(crate) async fn refresh(state: web::Data<State>, body: Valid<Refresh>) -> Result<web::Json<TokenSet>, ApiError> {
     let hash = tokens::hash(&body.0.refresh_token);
     let mut conn = state.conn().await?;
-    let renewed = conn
-        .transaction::<_, ApiError, _>(async |conn| match LoginSession::redeem(conn, &hash).await? {
-            Redeemed::Good { session_id, user_id } => {
-                let account = Account::get(conn, user_id).await?;
-                Ok(Some(issue(&state, conn, &account, session_id).await?))
-            }
-            Redeemed::Reused { session_id } => {
-                tracing::warn!(%session_id, "a spent refresh token was used again; its login session was ended");
-                Ok(None)
-            }
-            Redeemed::Bad => Ok(None),
-        })
-        .await?;
+    let renewed = once(&mut conn, async |conn| match LoginSession::redeem(conn, &hash).await? {
+        Redeemed::Good { session_id, user_id } => {
+            let account = Account::get(conn, user_id).await?;
+            Ok(Some(issue(&state, conn, &account, session_id).await?))
+        }
+        Redeemed::Reused { session_id } => {
+            tracing::warn!(%session_id, "a spent refresh token was used again; its login session was ended");
+            Ok(None)
+        }
+        Redeemed::Bad => Ok(None),
+    })
+    .await?;
     renewed.map(web::Json).ok_or_else(|| {
         ApiError::new(Code::AuthenticationRequired, "The refresh token is unknown, expired or spent; log in again")
     })
@@ -205,12 +246,13 @@ pub(crate) async fn refresh(state: web::Data<State>, body: Valid<Refresh>) -> Re
 #[post("/auth/logout")]
 pub(crate) async fn logout(state: web::Data<State>, caller: Caller) -> Result<web::Json<Message>, ApiError> {
     let session = caller.session()?;
-    LoginSession::end(&mut *state.conn().await?, session).await?;
+    let mut conn = state.conn().await?;
+    once(&mut conn, async |conn| Ok(LoginSession::end(conn, session).await?)).await?;
     Ok(web::Json(Message::new("Successfully logged out")))
 }
 
 /// An old and a new password.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Deserialize, Validate, ToSchema)]
 #[garde(context(PasswordPolicy))]
 pub(crate) struct UpdatePassword {
     #[garde(length(bytes, min = 1, max = 1024))]
@@ -237,6 +279,7 @@ fn differs_from(old: &str) -> impl FnOnce(&str, &PasswordPolicy) -> garde::Resul
 pub(crate) async fn update_password(
     state: web::Data<State>,
     caller: Caller,
+    origin: Origin,
     body: Valid<UpdatePassword>,
 ) -> Result<web::Json<Message>, ApiError> {
     let (Valid(change), session) = (body, caller.session()?);
@@ -252,7 +295,18 @@ pub(crate) async fn update_password(
     conn.transaction::<_, ApiError, _>(async |conn| {
         User::set_password(conn, caller.user_id, &hash).await?;
         LoginSession::end_others(conn, caller.user_id, session).await?;
-        Ok(())
+        PasswordReset::end_all(conn, caller.user_id).await?;
+        let audit = NewAudit {
+            organization_id: caller.organization_id,
+            actor_id: Some(caller.user_id),
+            action: "user.password_changed",
+            target_type: "user",
+            target_id: Some(caller.user_id),
+            data: json!({}),
+            ip: origin.ip.as_deref(),
+            request_id: origin.request_id.as_deref(),
+        };
+        Ok(AuditEntry::insert(conn, audit).await?)
     })
     .await?;
     Ok(web::Json(Message::new("Password changed successfully")))

@@ -86,9 +86,10 @@ pub(crate) async fn get_job(
     caller: Caller,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
-    let mut conn = state.conn().await?;
-    let job = find_job(&mut conn, *id, caller.user_id).await?;
-    Ok(HttpResponse::Ok().json(show_job(&mut conn, job).await?))
+    let found = Job::find_with_steps(&mut *state.conn().await?, *id, caller.user_id).await?;
+    let found = found.filter(|(job, _)| job.kind == Kind::ImageAnalysis);
+    let (job, steps) = found.ok_or_else(|| ApiError::not_found("Job"))?;
+    Ok(HttpResponse::Ok().json(JobView::new(job, steps)))
 }
 
 /// Cancel a job

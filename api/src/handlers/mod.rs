@@ -1,8 +1,11 @@
 //! The handlers, a file for each resource. A handler checks, makes one call and answers.
 
+pub(crate) mod account_deletion;
 pub(crate) mod ai;
 pub(crate) mod ai_stream;
 pub(crate) mod analysis;
+pub(crate) mod api_keys;
+pub(crate) mod audit;
 pub(crate) mod auth;
 mod awaiting;
 pub(crate) mod batch;
@@ -14,11 +17,18 @@ pub(crate) mod execution_events;
 pub(crate) mod executions;
 mod feed;
 pub(crate) mod images;
+pub(crate) mod invitation_page;
+pub(crate) mod invitations;
 pub(crate) mod jobs;
+pub(crate) mod login_sessions;
+pub(crate) mod members;
+pub(crate) mod mfa;
 mod model_choice;
 mod model_job;
 mod model_socket;
 pub(crate) mod operations;
+pub(crate) mod organizations;
+pub(crate) mod password_reset;
 mod pipeline_body;
 pub(crate) mod pipeline_runs;
 pub(crate) mod pipelines;

@@ -8,8 +8,9 @@ use super::{
     socket_slots::Slot,
 };
 use crate::{
-    auth::{Caller, caller::bearer},
+    auth::{Caller, caller::Shown, permissions::Permission},
     error::{ApiError, Code},
+    rules::Keys,
     state::State,
 };
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -24,6 +25,9 @@ use uuid::Uuid;
 /// How long a client may take to say who it is.
 const INTRODUCTION: Duration = Duration::from_secs(30);
 
+/// What a key needs.
+const NEEDED: Keys = Keys::With(Permission::AiWrite);
+
 /// Questions that may wait while one is answered.
 const WAITING: usize = 8;
 
@@ -31,8 +35,8 @@ const WAITING: usize = 8;
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct TokenQuery {
-    /// An access token, where no `Authorization` header can be sent. Without either the first message is
-    /// `{"type": "auth", "data": {"token"}}`.
+    /// An access token, where neither `Authorization` nor `X-API-Key` can be sent. Without any of them the first message
+    /// is `{"type": "auth", "data": {"token"}}`.
     token: Option<String>,
 }
 
@@ -122,12 +126,12 @@ pub(super) fn open(
     let (response, session, stream) = actix_ws::handle(request, body).map_err(not_a_socket)?;
     let largest = door.max_frame();
     let stream = stream.max_frame_size(largest).aggregate_continuations().max_continuation_size(largest);
-    let token = query.token.or_else(|| bearer(request).map(ToOwned::to_owned));
+    let shown = query.token.as_deref().map(Shown::token).or_else(|| Shown::of(request));
     let sockets = state.sockets.clone();
     sockets.spawn_local(async move {
         let mut visit =
             Visit { door, state, socket: Socket::new(session, stream), asker: None, waiting: VecDeque::new() };
-        let ended = visit.welcome(token).await;
+        let ended = visit.welcome(shown).await;
         if let Some(Asker { slot, .. }) = visit.asker.take() {
             slot.give_back().await;
         }
@@ -139,7 +143,7 @@ pub(super) fn open(
 /// Who asks.
 struct Asker {
     user_id: Uuid,
-    token: String,
+    shown: Shown,
     slot: Slot,
 }
 
@@ -154,10 +158,10 @@ struct Visit {
 }
 
 impl Visit {
-    /// Lets the client in, if it has a token already, and serves it.
-    async fn welcome(&mut self, token: Option<String>) -> Ended {
-        if let Some(token) = token
-            && let Err(ended) = self.introduce(&token).await
+    /// Lets the client in, if it has shown something already, and serves it.
+    async fn welcome(&mut self, shown: Option<Shown>) -> Ended {
+        if let Some(shown) = shown
+            && let Err(ended) = self.introduce(shown).await
         {
             return ended;
         }
@@ -224,7 +228,7 @@ impl Visit {
             (Some("ping"), _) => self.socket.send(&json!({ "type": "pong" })).await,
             (Some("auth"), _) => {
                 let token = frame.get("data").and_then(|data| data["token"].as_str()).unwrap_or_default();
-                self.introduce(token).await.err()
+                self.introduce(Shown::token(token)).await.err()
             }
             (Some("chat"), Door::Chat) => {
                 let data = frame.remove("data").unwrap_or_else(|| Value::Object(Map::new()));
@@ -248,22 +252,22 @@ impl Visit {
         self.refuse(&error).await
     }
 
-    /// Lets the holder of a token in. Who is in may come with a fresh token, but not as somebody else.
-    async fn introduce(&mut self, token: &str) -> Result<(), Ended> {
-        let token = token.trim_start_matches("Bearer ");
-        let caller = match Caller::from_token(&self.state, token).await {
+    /// Lets the holder of a token or a key in. Who is in may come with a fresh one, but not as somebody else.
+    async fn introduce(&mut self, shown: Shown) -> Result<(), Ended> {
+        let caller = match Caller::from_shown(&self.state, &shown).await {
             Ok(caller) => caller,
             Err(error) if error.code().status().is_server_error() => return Err(Some(Close::TryAgain)),
             Err(_) => return Err(Some(Close::Unauthenticated)),
         };
+        caller.require(NEEDED).map_err(|_| Some(Close::Denied))?;
         let user_id = caller.user_id;
         match &mut self.asker {
-            Some(asker) if asker.user_id == user_id => token.clone_into(&mut asker.token),
+            Some(asker) if asker.user_id == user_id => asker.shown = shown,
             Some(_) => return Err(Some(Close::Denied)),
             None => {
                 let slot = Slot::take(&self.state, self.door.kind(), user_id).await;
                 let slot = slot.ok_or(Some(Close::TooMany))?;
-                self.asker = Some(Asker { user_id, token: token.to_owned(), slot });
+                self.asker = Some(Asker { user_id, shown, slot });
             }
         }
         Ok(())
@@ -272,9 +276,11 @@ impl Visit {
     /// Accepts a question. Who asks is looked up anew: a session may have ended, a role may have changed.
     async fn ask(&self, frame: Value) -> Result<Question, ApiError> {
         let asker = self.asker.as_ref().ok_or_else(ApiError::unauthenticated)?;
-        let caller = Caller::from_token(&self.state, &asker.token).await?;
+        let caller = Caller::from_shown(&self.state, &asker.shown).await?;
+        caller.require(NEEDED)?;
         caller.require_writer()?;
         let (job, model) = self.door.ask(&self.state, &caller, frame).await?;
+        caller.count_use(&self.state);
         Ok(Question { job, model })
     }
 

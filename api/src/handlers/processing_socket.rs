@@ -10,7 +10,8 @@ use super::{
     socket_slots::Slot,
 };
 use crate::{
-    auth::{Caller, caller::bearer},
+    auth::{Caller, caller::Shown, permissions::Permission},
+    rules::Keys,
     state::State,
     views::Frame,
 };
@@ -28,7 +29,7 @@ const MAX_FRAME: usize = 4096;
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SocketQuery {
-    /// An access token, where no `Authorization` header can be sent.
+    /// An access token, where neither `Authorization` nor `X-API-Key` can be sent.
     token: Option<String>,
     /// The `seq` of the last frame that was received; only what came after it is sent.
     last_event_id: Option<String>,
@@ -57,24 +58,29 @@ pub(crate) async fn follow_job(
     let (response, session, stream) = actix_ws::handle(&request, body).map_err(not_a_socket)?;
     let stream = stream.max_frame_size(MAX_FRAME).aggregate_continuations().max_continuation_size(MAX_FRAME);
     let SocketQuery { token, last_event_id } = query.into_inner();
-    let token = token.or_else(|| bearer(&request).map(ToOwned::to_owned)).unwrap_or_default();
+    let shown = token.as_deref().map(Shown::token).or_else(|| Shown::of(&request));
     let last = last_event_id.and_then(|id| id.parse().ok()).unwrap_or(0).max(0);
     let sockets = state.sockets.clone();
     sockets.spawn_local(async move {
         let mut socket = Socket::new(session, stream);
-        let ended = serve(&mut socket, &state, &token, &job_id, last).await;
+        let ended = serve(&mut socket, &state, shown, &job_id, last).await;
         socket.close(ended).await;
     });
     Ok(response)
 }
 
 /// Lets the caller in, follows the job, and gives the caller's slot back.
-async fn serve(socket: &mut Socket, state: &State, token: &str, job_id: &str, last: i32) -> Ended {
-    let caller = match Caller::from_token(state, token.trim_start_matches("Bearer ")).await {
+async fn serve(socket: &mut Socket, state: &State, shown: Option<Shown>, job_id: &str, last: i32) -> Ended {
+    let Some(shown) = shown else { return Some(Close::Unauthenticated) };
+    let caller = match Caller::from_shown(state, &shown).await {
         Ok(caller) => caller,
         Err(error) if error.code().status().is_server_error() => return Some(Close::TryAgain),
         Err(_) => return Some(Close::Unauthenticated),
     };
+    if caller.require(Keys::With(Permission::AnalysisRead)).is_err() {
+        return Some(Close::Denied);
+    }
+    caller.count_use(state);
     let Ok(job_id) = job_id.parse::<Uuid>() else { return Some(Close::Denied) };
     match may_follow(state, job_id, caller.user_id).await {
         Ok(true) => {}

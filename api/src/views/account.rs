@@ -1,17 +1,16 @@
 //! A user as the user sees it, and the tokens of a login.
 
-use super::{Time, words};
+use super::{ApiKeyView, Time, words};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use shared::models::{Account, Activity, QuotaWindow, Role, Tier};
+use shared::models::{Account, Activity, ApiKey, QuotaWindow, Role, Tier};
 use utoipa::{ToSchema, openapi::schema::Object};
 use uuid::Uuid;
 
-fn role() -> Object {
+pub(crate) fn role() -> Object {
     words(Role::WORDS)
 }
 
-fn tier() -> Object {
+pub(super) fn tier() -> Object {
     words(Tier::WORDS)
 }
 
@@ -28,7 +27,7 @@ impl Message {
 }
 
 /// The tokens of a login.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct TokenSet {
     /// For `Authorization: Bearer`.
     access_token: String,
@@ -93,8 +92,7 @@ pub(crate) struct UserView {
     usage: Usage,
     quota: Quota,
     /// The user's API keys, without the keys themselves.
-    #[schema(value_type = Vec<Object>)]
-    api_keys: Vec<Value>,
+    api_keys: Vec<ApiKeyView>,
     updated_at: Time,
     last_login_at: Option<Time>,
     mfa_enabled: bool,
@@ -162,7 +160,7 @@ impl From<shared::models::Quota> for Quota {
 }
 
 impl UserView {
-    pub(crate) fn new(account: &Account, activity: Activity, quota: Quota) -> Self {
+    pub(crate) fn new(account: &Account, activity: Activity, quota: Quota, keys: Vec<ApiKey>) -> Self {
         let user = &account.user;
         Self {
             user: AuthUser::new(account),
@@ -174,7 +172,7 @@ impl UserView {
                 tokens_used_this_month: activity.tokens_used_this_month,
             },
             quota,
-            api_keys: Vec::new(),
+            api_keys: keys.into_iter().map(Into::into).collect(),
             updated_at: user.updated_at.into(),
             last_login_at: user.last_login_at.map(Time),
             mfa_enabled: user.mfa_enabled,

@@ -3,20 +3,23 @@
 
 mod account;
 mod analysis;
+mod api_key;
 mod completion;
 mod execution;
 mod execution_event;
 mod frame;
 mod image;
 mod job;
+mod organization;
 mod pipeline;
 mod product;
 mod schedule;
 mod usage;
 mod word_lists;
 
-pub(crate) use account::{AuthUser, Message, Quota, TokenSet, UserView, username_rule};
+pub(crate) use account::{AuthUser, Message, Quota, TokenSet, UserView, role, username_rule};
 pub(crate) use analysis::AnalysisView;
+pub(crate) use api_key::{ApiKeyView, MadeKey};
 pub(crate) use completion::{
     Answer, ChatChoice, ChatChunk, ChunkChoice, Delta, ModelResult, TextChoice, TokenUsage, speaker,
 };
@@ -25,6 +28,7 @@ pub(crate) use execution_event::{About, PublicEvent};
 pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
 pub(crate) use job::{JobView, status_word};
+pub(crate) use organization::{ListedOrganization, OrganizationView};
 pub(crate) use pipeline::{ConnectionView, NodeTypeView, NodeView, PipelineSummary, PipelineView};
 pub(crate) use product::ProductView;
 pub(crate) use schedule::ScheduleView;

@@ -7,8 +7,10 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use diesel::{
+    pg::Pg,
     prelude::*,
-    sql_types::{Array, BigInt, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+    query_builder::{AstPass, Query, QueryFragment, QueryId},
+    sql_types::{Array, BigInt, Jsonb, Nullable, SmallInt, Text, Timestamptz, Untyped, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
@@ -124,10 +126,21 @@ pub struct StepSum {
     pub results: Option<Value>,
 }
 
-impl StepSum {
-    /// The steps of several jobs, in one query, by job and order.
-    pub async fn list_of_jobs(conn: &mut AsyncPgConnection, job_ids: &[Uuid]) -> QueryResult<Vec<Self>> {
-        diesel::sql_query(
+/// The query for sums. Unlike one made with `sql_query` it is prepared once for each connection: it is asked at every look at
+/// a job.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SumsOf<'a> {
+    pub(super) job_ids: &'a [Uuid],
+}
+
+impl QueryId for SumsOf<'_> {
+    type QueryId = SumsOf<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl QueryFragment<Pg> for SumsOf<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
             "SELECT job_id, name, min(position) AS position, \
                  count(*) FILTER (WHERE status = 'pending') AS pending, \
                  count(*) FILTER (WHERE status = 'running') AS running, \
@@ -139,11 +152,22 @@ impl StepSum {
                  jsonb_object_agg(item, CASE status WHEN 'failed' \
                      THEN jsonb_build_object('error_message', error_message) ELSE result END) \
                      FILTER (WHERE status IN ('completed', 'failed')) AS results \
-             FROM job_steps WHERE job_id = ANY($1) GROUP BY job_id, name ORDER BY job_id, position",
-        )
-        .bind::<Array<SqlUuid>, _>(job_ids)
-        .load(conn)
-        .await
+             FROM job_steps WHERE job_id = ANY(",
+        );
+        out.push_bind_param::<Array<SqlUuid>, [Uuid]>(self.job_ids)?;
+        out.push_sql(") GROUP BY job_id, name ORDER BY job_id, position");
+        Ok(())
+    }
+}
+
+impl Query for SumsOf<'_> {
+    type SqlType = Untyped;
+}
+
+impl StepSum {
+    /// The steps of several jobs, in one query, by job and order.
+    pub async fn list_of_jobs(conn: &mut AsyncPgConnection, job_ids: &[Uuid]) -> QueryResult<Vec<Self>> {
+        SumsOf { job_ids }.load(conn).await
     }
 
     /// The status of all images together.

@@ -6,7 +6,10 @@
 //! Here are the rows, how a job is accepted, found and cancelled; `job_claims` is what workers do with it, `job_ends` how
 //! it ends, `job_upkeep` what the scheduler does.
 
-use super::job_ends::{Ended, Ending, Finish, end};
+use super::{
+    job_ends::{Ended, Ending, Finish, end},
+    job_images::{StepSum, SumsOf},
+};
 use crate::{
     kind::{Kind, Payload, Priority},
     queue::{Hint, Ticket},
@@ -16,6 +19,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use futures_util::try_join;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -254,6 +258,22 @@ impl Job {
             .first(conn)
             .await
             .optional()
+    }
+
+    /// The job, if it exists and is this user's, with its steps summed up over its images. Both are asked for at once: it takes
+    /// as long as one query.
+    pub async fn find_with_steps(
+        conn: &mut AsyncPgConnection,
+        id: Uuid,
+        user_id: Uuid,
+    ) -> QueryResult<Option<(Self, Vec<StepSum>)>> {
+        let mut for_job: &AsyncPgConnection = conn;
+        let mut for_steps = for_job;
+        let job = jobs::table.filter(jobs::id.eq(id)).filter(jobs::user_id.eq(user_id)).select(Self::as_select());
+        let job = async { job.first(&mut for_job).await.optional() };
+        let steps = SumsOf { job_ids: &[id] }.load(&mut for_steps);
+        let (job, steps) = try_join!(job, steps)?;
+        Ok(job.map(|job| (job, steps)))
     }
 
     /// The job, whoever owns it.

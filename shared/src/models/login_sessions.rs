@@ -4,12 +4,17 @@
 use super::{Role, Tier};
 use crate::schema::{login_sessions, memberships, organizations, refresh_tokens, users};
 use chrono::{DateTime, Utc};
-use diesel::{dsl::now, prelude::*};
+use diesel::{
+    dsl::{IntervalDsl, now},
+    prelude::*,
+    sql_types::{Array, Timestamptz, Uuid as SqlUuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// A login session as stored.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = login_sessions, check_for_backend(diesel::pg::Pg))]
 pub struct LoginSession {
     /// Its id.
@@ -39,6 +44,8 @@ pub struct SessionHolder {
     pub role: Role,
     /// Its tier.
     pub tier: Tier,
+    /// The last noted use was more than a minute ago.
+    pub stale: bool,
 }
 
 /// What a refresh token turned out to be.
@@ -81,28 +88,65 @@ impl LoginSession {
         Ok(id)
     }
 
-    /// Who is behind an open session of an active user: one query.
-    pub async fn find_holder(
-        conn: &mut AsyncPgConnection,
-        session_id: Uuid,
-        user_id: Uuid,
-    ) -> QueryResult<Option<SessionHolder>> {
-        login_sessions::table
-            .inner_join(users::table)
-            .inner_join(
-                memberships::table.on(memberships::user_id
-                    .eq(users::id)
-                    .and(memberships::organization_id.eq(users::organization_id))),
-            )
-            .inner_join(organizations::table.on(organizations::id.eq(users::organization_id)))
-            .filter(login_sessions::id.eq(session_id))
+    /// Who is behind open sessions of active users, by the session's id: one query for any number.
+    pub async fn list_holders(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<HashMap<Uuid, SessionHolder>> {
+        let found: Vec<(Uuid, SessionHolder)> =
+            login_sessions::table
+                .inner_join(users::table)
+                .inner_join(memberships::table.on(
+                    memberships::user_id.eq(users::id).and(memberships::organization_id.eq(users::organization_id)),
+                ))
+                .inner_join(organizations::table.on(organizations::id.eq(users::organization_id)))
+                .filter(login_sessions::id.eq_any(ids))
+                .filter(login_sessions::ended_at.is_null())
+                .filter(users::is_active)
+                .select((
+                    login_sessions::id,
+                    (
+                        users::id,
+                        users::organization_id,
+                        memberships::role,
+                        organizations::subscription_tier,
+                        login_sessions::last_used_at.lt(now.into_sql::<Timestamptz>() - 1.minute()),
+                    ),
+                ))
+                .load(conn)
+                .await?;
+        Ok(found.into_iter().collect())
+    }
+
+    /// Notes that sessions were used, at most once a minute for each; one statement for any number.
+    pub async fn touch(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<()> {
+        // locked in one order: two processes that write the same sessions at once must not wait for each other
+        diesel::sql_query(
+            "WITH used AS ( \
+                 SELECT id FROM login_sessions \
+                 WHERE id = ANY($1) AND last_used_at < now() - interval '1 minute' ORDER BY id FOR NO KEY UPDATE \
+             ) \
+             UPDATE login_sessions s SET last_used_at = now() FROM used WHERE s.id = used.id",
+        )
+        .bind::<Array<SqlUuid>, _>(ids)
+        .execute(conn)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends an open session, if it is this user's; `false` if there is none.
+    pub async fn end_own(conn: &mut AsyncPgConnection, id: Uuid, user_id: Uuid) -> QueryResult<bool> {
+        let own = login_sessions::table.find(id).filter(login_sessions::user_id.eq(user_id));
+        let ended = diesel::update(own.filter(login_sessions::ended_at.is_null()))
+            .set(login_sessions::ended_at.eq(now))
+            .execute(conn)
+            .await?;
+        Ok(ended == 1)
+    }
+
+    /// Ends all sessions of a user.
+    pub async fn end_all(conn: &mut AsyncPgConnection, user_id: Uuid) -> QueryResult<usize> {
+        let open = login_sessions::table
             .filter(login_sessions::user_id.eq(user_id))
-            .filter(login_sessions::ended_at.is_null())
-            .filter(users::is_active)
-            .select((users::id, users::organization_id, memberships::role, organizations::subscription_tier))
-            .first(conn)
-            .await
-            .optional()
+            .filter(login_sessions::ended_at.is_null());
+        diesel::update(open).set(login_sessions::ended_at.eq(now)).execute(conn).await
     }
 
     /// Ends a session; `false` if it had ended before.

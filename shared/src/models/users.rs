@@ -122,7 +122,10 @@ impl User {
     pub async fn update(conn: &mut AsyncPgConnection, id: Uuid, change: &UserChange<'_>) -> QueryResult<Self> {
         // merged in the statement, so that two changes at once do not undo each other
         diesel::sql_query(
-            "UPDATE users SET email = COALESCE($2, email), username = COALESCE($3, username), \
+            // a link to choose a password went to the address before
+            "WITH ended AS (UPDATE password_resets SET used_at = now() \
+                            WHERE user_id = $1 AND used_at IS NULL AND $2 IS NOT NULL) \
+             UPDATE users SET email = COALESCE($2, email), username = COALESCE($3, username), \
                  full_name = COALESCE($4, full_name), \
                  preferences = preferences || COALESCE($5, '{}') || jsonb_build_object( \
                      'notifications', COALESCE(preferences -> 'notifications', '{}') || COALESCE($6, '{}')), \
@@ -165,6 +168,49 @@ impl User {
             .execute(conn)
             .await?;
         Ok(())
+    }
+
+    /// The second factor's secret in base32: that of a factor in use, or of one that was set up and not confirmed yet.
+    pub async fn mfa_secret(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<String>> {
+        users::table.find(id).select(users::mfa_secret).first(conn).await
+    }
+
+    /// Keeps the secret of a second factor that is not confirmed yet; `false`: another one is in use.
+    pub async fn set_up_mfa(conn: &mut AsyncPgConnection, id: Uuid, secret: &str) -> QueryResult<bool> {
+        let unused = users::table.find(id).filter(users::mfa_enabled.eq(false));
+        Ok(diesel::update(unused).set(users::mfa_secret.eq(secret)).execute(conn).await? == 1)
+    }
+
+    /// Switches the second factor on, with the time step of the code that confirmed it. `false`: it is on already, or its
+    /// secret is another one by now.
+    pub async fn enable_mfa(conn: &mut AsyncPgConnection, id: Uuid, secret: &str, step: i64) -> QueryResult<bool> {
+        let unused = users::table.find(id).filter(users::mfa_enabled.eq(false)).filter(users::mfa_secret.eq(secret));
+        let enabled = diesel::update(unused)
+            .set((users::mfa_enabled.eq(true), users::mfa_last_step.eq(step), users::updated_at.eq(diesel::dsl::now)))
+            .execute(conn)
+            .await?;
+        Ok(enabled == 1)
+    }
+
+    /// Switches the second factor off and forgets its secret; `false`: it is off.
+    pub async fn disable_mfa(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<bool> {
+        let disabled = diesel::update(users::table.find(id).filter(users::mfa_enabled))
+            .set((
+                users::mfa_enabled.eq(false),
+                users::mfa_secret.eq(None::<String>),
+                users::mfa_last_step.eq(None::<i64>),
+                users::updated_at.eq(diesel::dsl::now),
+            ))
+            .execute(conn)
+            .await?;
+        Ok(disabled == 1)
+    }
+
+    /// Takes the code of this time step. `false`: it, or a later one, was taken before.
+    pub async fn take_mfa_step(conn: &mut AsyncPgConnection, id: Uuid, step: i64) -> QueryResult<bool> {
+        let before = users::mfa_last_step.is_null().or(users::mfa_last_step.lt(step));
+        let untaken = users::table.find(id).filter(users::mfa_enabled).filter(before);
+        Ok(diesel::update(untaken).set(users::mfa_last_step.eq(step)).execute(conn).await? == 1)
     }
 
     /// Notes a successful login. This is no change of the account: `updated_at` stays.
