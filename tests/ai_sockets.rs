@@ -182,7 +182,7 @@ async fn an_ended_session_and_a_viewer_are_refused_at_the_next_question() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_has_five_sockets_of_each_kind() {
     let world = World::new().await;
-    let api = api(&world).await;
+    let api = world.api_with(&[("ATELIER_RATE_LIMITS", "on")]).await;
     let member = world.member(&api).await;
     for path in ["/ws", "/api/v1/ai/stream"] {
         let mut open = Vec::new();

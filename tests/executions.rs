@@ -554,7 +554,7 @@ async fn a_stream_ends_with_the_failure_or_the_cancelling() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_has_five_streams_at_once() {
     let world = World::new().await;
-    let api = world.api().await;
+    let api = world.api_with(&[("ATELIER_RATE_LIMITS", "on")]).await;
     let member = world.member(&api).await;
     let pipeline = pipeline(&member).await;
     let id = start(&member, &pipeline).await;

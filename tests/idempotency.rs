@@ -494,8 +494,21 @@ impl Fixtures<'_> {
     async fn things(&self) -> BTreeMap<&'static str, i64> {
         let mut things = BTreeMap::new();
         for table in [
-            "products", "pipelines", "pipeline_schedules", "product_images", "jobs", "executions", "job_events", "api_keys",
-            "webhooks", "organizations", "memberships", "invitations", "audit_entries", "mails", "quota_reservations",
+            "products",
+            "pipelines",
+            "pipeline_schedules",
+            "product_images",
+            "jobs",
+            "executions",
+            "job_events",
+            "api_keys",
+            "webhooks",
+            "organizations",
+            "memberships",
+            "invitations",
+            "audit_entries",
+            "mails",
+            "quota_reservations",
         ] {
             things.insert(table, count(self.world, table).await);
         }
@@ -534,7 +547,11 @@ async fn every_post_that_can_be_repeated_has_one_effect_and_one_answer() {
         assert_repeated(&first, &post(&member.client, &path, "walk", &body).await);
         assert_eq!(between, fixtures.things().await, "{route} was done twice");
         assert_eq!(rows(&world).await.pop().unwrap().status, "answered", "{route}");
-        assert_eq!(count(&world, "turns WHERE status = 'committed'").await, 1, "{route} does its work outside of `once`");
+        assert_eq!(
+            count(&world, "turns WHERE status = 'committed'").await,
+            1,
+            "{route} does its work outside of `once`"
+        );
         sql(&world, "DELETE FROM turns").await;
     }
     assert!(seen.len() >= 12, "{seen:?}");

@@ -138,9 +138,9 @@ async fn the_close_code_says_why_a_socket_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sixth_socket_is_closed_until_one_of_the_five_is_gone() {
     let world = World::new().await;
-    let api = world.api().await;
-    let elsewhere = world.api().await;
-    let unlimited = world.api_with(&[("ATELIER_RATE_LIMITS", "off")]).await;
+    let api = world.api_with(&[("ATELIER_RATE_LIMITS", "on")]).await;
+    let elsewhere = world.api_with(&[("ATELIER_RATE_LIMITS", "on")]).await;
+    let unlimited = world.api().await;
     let member = world.member(&api).await;
     let (_, job) = queued(&member).await;
     let token = member.client.token().to_owned();

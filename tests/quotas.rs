@@ -60,8 +60,7 @@ async fn set_limits(world: &World, limits: Value) {
 /// Requests that count today, this week and this month for the user, and this month for the organization.
 async fn used(world: &World, member: &Member) -> [i64; 4] {
     let limits = Limits::read(&mut shared::config::Reader::new(std::iter::empty::<(String, String)>()));
-    let quota =
-        Quota::get(&mut *world.conn().await, &limits, member.id(), member.organization_id()).await.unwrap();
+    let quota = Quota::get(&mut *world.conn().await, &limits, member.id(), member.organization_id()).await.unwrap();
     [quota.daily.used, quota.weekly.used, quota.monthly.used, quota.organization.used]
 }
 

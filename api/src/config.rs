@@ -45,7 +45,7 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// `false` lifts the limits on requests and open sockets.
     pub rate_limits: bool,
-    /// The figures of requests, tiers and quotas.
+    /// How fast requests may come, and how many may be spent.
     pub limits: Arc<Limits>,
     /// What a password must be like.
     pub password_policy: PasswordPolicy,

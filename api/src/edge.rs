@@ -7,7 +7,7 @@ use crate::{
     alias::{PREFIX, canonical_method, canonical_uri},
     auth::CallerId,
     error::{ApiError, Code},
-    security,
+    limits, security,
     state::State,
 };
 use actix_web::{
@@ -88,6 +88,9 @@ pub(crate) async fn edge(
     if refused {
         // another replica takes the next request of this client
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    if let Some(state) = &state {
+        limits::add_headers(&mut response, state);
     }
     security::add_headers(&mut response, state.as_ref().map(|state| state.get_ref()));
     report(&response, &id, &method, began);

@@ -177,6 +177,11 @@ impl ApiError {
         &self.message
     }
 
+    /// Seconds until it is worth trying again.
+    pub(crate) const fn retry_after(&self) -> Option<u64> {
+        self.retry_after
+    }
+
     /// The invalid fields.
     pub(crate) fn details(&self) -> &[Detail] {
         &self.details

@@ -15,6 +15,7 @@ mod extract;
 mod fallback;
 mod handlers;
 mod idempotency;
+mod limits;
 mod list;
 pub mod live;
 mod metering;

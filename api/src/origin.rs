@@ -86,7 +86,7 @@ pub(crate) fn client_ip(request: &HttpRequest) -> Option<IpAddr> {
 
 /// Base of addresses that are sent by mail. Where none is set it is the address that the request was received on, never what
 /// the request says: whoever asks for a mail to somebody else is not to choose where its link leads.
-pub(crate) fn public_base(request: &HttpRequest) -> String {
+pub(crate) fn mail_base(request: &HttpRequest) -> String {
     let set = request.app_data::<web::Data<State>>().and_then(|state| state.config.public_url.as_ref());
     let base = set.map_or_else(|| format!("http://{}", request.app_config().local_addr()), ToString::to_string);
     base.trim_end_matches('/').to_owned()

@@ -7,9 +7,9 @@ use crate::{
     docs,
     handlers::{
         account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
-        docs as pages, execution_events, executions, images, invitation_page, invitations, jobs, login_sessions,
-        members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines, processing_socket, products,
-        schedules, uploads, usage, users,
+        deliveries, docs as pages, execution_events, executions, images, invitation_page, invitations, jobs,
+        login_sessions, members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines,
+        processing_socket, products, schedules, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -99,6 +99,18 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(uploads::presign_upload)
             .service(uploads::confirm_upload)
             .service(uploads::upload_directly)
+            // webhooks and what was delivered to them
+            .service(webhooks::list_webhooks)
+            .service(webhooks::create_webhook)
+            .service(webhooks::get_webhook)
+            .service(webhooks::update_webhook)
+            .service(webhooks::delete_webhook)
+            .service(webhooks::test_webhook)
+            .service(webhooks::rotate_secret)
+            .service(deliveries::list_deliveries)
+            .service(deliveries::get_delivery)
+            .service(deliveries::redeliver)
+            .service(deliveries::replay_deliveries)
             // analyses
             .service(analysis::list_analyses)
             .service(analysis::get_analysis)

@@ -71,6 +71,22 @@ pub(crate) enum Category {
     General,
 }
 
+impl Category {
+    /// As `X-RateLimit-Endpoint` has it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Pipelines => "pipelines",
+            Self::Execution => "execution",
+            Self::Profile => "profile",
+            Self::Uploads => "uploads",
+            Self::Analysis => "analysis",
+            Self::Ai => "ai",
+            Self::General => "general",
+        }
+    }
+}
+
 /// What one route asks of its caller.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule {
@@ -186,6 +202,18 @@ pub(crate) const RULES: &[Rule] = &[
     rule(POST,   "/uploads/presigned-url",                  Writer,  With(ProductsWrite), Uploads),
     metered(POST, "/uploads/confirm",                       Writer,  With(ProductsWrite), Uploads),
     metered(POST, "/uploads/direct",                        Writer,  With(ProductsWrite), Uploads),
+    // webhooks and what was delivered to them
+    rule(GET,    "/webhooks",                               Reader,  With(WebhooksRead),  General),
+    rule(POST,   "/webhooks",                               Writer,  With(WebhooksWrite), General),
+    rule(GET,    "/webhooks/{id}",                          Reader,  With(WebhooksRead),  General),
+    rule(PUT,    "/webhooks/{id}",                          Writer,  With(WebhooksWrite), General),
+    rule(DELETE, "/webhooks/{id}",                          Writer,  With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/test",                     Writer,  With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/rotate-secret",            Writer,  With(WebhooksWrite), General),
+    rule(GET,    "/webhooks/{id}/deliveries",               Reader,  With(WebhooksRead),  General),
+    rule(GET,    "/webhooks/{id}/deliveries/{delivery_id}", Reader,  With(WebhooksRead),  General),
+    rule(POST,   "/webhooks/{id}/deliveries/{delivery_id}/redeliver", Writer, With(WebhooksWrite), General),
+    rule(POST,   "/webhooks/{id}/replay",                   Writer,  With(WebhooksWrite), General),
     // analyses
     rule(GET,    "/products/{product_id}/analysis",         Reader,  With(AnalysisRead),  Analysis),
     rule(GET,    "/analysis/{image_id}",                    Reader,  With(AnalysisRead),  Analysis),

@@ -1,6 +1,6 @@
 //! Headers that tell browsers what they may do with an answer, and whose pages may call the API.
 
-use crate::{config::Config, edge::X_REQUEST_ID, state::State};
+use crate::{config::Config, edge::X_REQUEST_ID, limits, state::State};
 use actix_cors::Cors;
 use actix_web::{
     body::BoxBody,
@@ -53,20 +53,9 @@ pub(crate) fn cors(config: &Config) -> Cors {
     let cors = Cors::default()
         .allow_any_method()
         .allow_any_header()
-        .expose_headers([
-            X_REQUEST_ID,
-            RETRY_AFTER,
-            HeaderName::from_static("x-api-version"),
-            HeaderName::from_static("x-ratelimit-limit"),
-            HeaderName::from_static("x-ratelimit-remaining"),
-            HeaderName::from_static("x-ratelimit-reset"),
-            HeaderName::from_static("x-ratelimit-window"),
-            HeaderName::from_static("x-ratelimit-endpoint"),
-            HeaderName::from_static("x-ratelimit-identifier"),
-            HeaderName::from_static("deprecation"),
-            HeaderName::from_static("sunset"),
-            HeaderName::from_static("link"),
-        ])
+        .expose_headers([X_REQUEST_ID, RETRY_AFTER].into_iter().chain(limits::HEADERS).chain(
+            ["x-api-version", "idempotent-replayed", "deprecation", "sunset", "link"].map(HeaderName::from_static),
+        ))
         .max_age(3600);
     config.cors_origins.iter().fold(cors, |cors, origin| match origin.as_str() {
         "*" => cors.allow_any_origin(),

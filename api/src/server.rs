@@ -8,6 +8,7 @@ use crate::{
     fallback::{Allowed, fallback},
     handlers::docs::Documents,
     idempotency::idempotent,
+    limits::limit,
     routes,
     security::cors,
     state::State,
@@ -72,6 +73,7 @@ impl Server {
                 .default_service(web::to(fallback))
                 .wrap(from_fn(idempotent))
                 .wrap(from_fn(admit))
+                .wrap(from_fn(limit))
                 .wrap(Condition::new(has_cors, cors(&app_state.config)))
                 .wrap(from_fn(edge))
         })

@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     durations::Durations,
     error::ApiError,
+    limits::Limiter,
     live::Hub,
 };
 use anyhow::{Context, Result};
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) pool: db::Pool,
     /// The shared connection to Redis, made when first used.
     pub(crate) redis: ConnectionManager,
+    /// Holds requests to the limits.
+    pub(crate) limiter: Limiter,
     /// Image bytes.
     pub(crate) storage: Storage,
     /// Live events.
@@ -78,6 +81,7 @@ impl State {
             durations: Durations::default(),
             requests: TaskTracker::new(),
             draining: AtomicBool::new(false),
+            limiter: Limiter::new(config.rate_limits.then(|| redis.clone()), &config.redis.prefix),
             queues: queues
                 .into_iter()
                 .map(|name| (name, Queue::new(redis.clone(), &config.redis.prefix, name)))

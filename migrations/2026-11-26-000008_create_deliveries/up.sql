@@ -43,6 +43,10 @@ CREATE TABLE webhook_deliveries (
     CHECK ((webhook_id IS NULL) <> (execution_id IS NULL))
 );
 CREATE INDEX webhook_deliveries_webhook_idx ON webhook_deliveries (webhook_id, number DESC);
+-- the list of a webhook, newest first, and what is sent again
+CREATE INDEX webhook_deliveries_list_idx ON webhook_deliveries (webhook_id, created_at DESC, id DESC);
+-- prune
+CREATE INDEX webhook_deliveries_created_idx ON webhook_deliveries (created_at);
 CREATE INDEX webhook_deliveries_execution_idx ON webhook_deliveries (execution_id) WHERE execution_id IS NOT NULL;
 
 -- One HTTP request of a delivery.
@@ -74,3 +78,5 @@ CREATE TABLE mails (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX mails_user_idx ON mails (user_id, created_at DESC);
+-- prune
+CREATE INDEX mails_created_idx ON mails (created_at);

@@ -60,6 +60,8 @@ pub struct Retention {
     pub sessions: Duration,
     /// Uploads that were announced and never came.
     pub uploads: Duration,
+    /// Webhook deliveries and mails with their jobs.
+    pub deliveries: Duration,
     /// Usage records, and what was spent of budgets.
     pub usage: Duration,
     /// The log of what changed access.
@@ -115,6 +117,7 @@ impl Retention {
             jobs: days(from, "ATELIER_JOB_RETENTION_DAYS", 90),
             sessions: days(from, "ATELIER_SESSION_RETENTION_DAYS", 30),
             uploads: days(from, "ATELIER_UPLOAD_RETENTION_DAYS", 1),
+            deliveries: days(from, "ATELIER_DELIVERY_RETENTION_DAYS", 30),
             usage: days(from, "ATELIER_USAGE_RETENTION_DAYS", 400),
             audit: days(from, "ATELIER_AUDIT_RETENTION_DAYS", 400),
         }

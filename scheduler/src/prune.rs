@@ -59,6 +59,17 @@ const ANSWERS: &str = "DELETE FROM idempotency_keys WHERE (user_id, route, hash)
 /// How long windows of quotas are kept: the longest one, twice.
 const WINDOWS_KEPT: Duration = Duration::from_secs(62 * 24 * 3600);
 
+/// Jobs that brought something to somebody, with what they brought. Those whose webhook or mail is gone go with all jobs.
+const DELIVERIES: &str = "DELETE FROM jobs WHERE id IN ( \
+    SELECT d.id FROM webhook_deliveries d JOIN jobs j ON j.id = d.id \
+    WHERE d.created_at < $1 AND j.finished_at < $1 AND j.status IN ('completed', 'failed', 'cancelled') \
+    ORDER BY d.created_at LIMIT $2)";
+
+const MAILS: &str = "DELETE FROM jobs WHERE id IN ( \
+    SELECT m.id FROM mails m JOIN jobs j ON j.id = m.id \
+    WHERE m.created_at < $1 AND j.finished_at < $1 AND j.status IN ('completed', 'failed', 'cancelled') \
+    ORDER BY m.created_at LIMIT $2)";
+
 const AUDIT: &str = "DELETE FROM audit_entries WHERE id IN \
     (SELECT id FROM audit_entries WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
 
@@ -70,6 +81,8 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     deleted += prune(&mut conn, SESSIONS, before(retention.sessions)).await?;
     deleted += prune(&mut conn, RESETS, before(A_DAY)).await?;
     deleted += prune(&mut conn, UPLOADS, before(retention.uploads)).await?;
+    deleted += prune(&mut conn, DELIVERIES, before(retention.deliveries)).await?;
+    deleted += prune(&mut conn, MAILS, before(retention.deliveries)).await?;
     deleted += prune(&mut conn, USAGE, before(retention.usage)).await?;
     deleted += prune(&mut conn, BUDGETS, before(retention.usage)).await?;
     deleted += prune(&mut conn, WINDOWS, before(WINDOWS_KEPT)).await?;

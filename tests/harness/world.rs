@@ -91,6 +91,8 @@ impl World {
             ("ATELIER_JWT_SECRET", "a secret of the tests, long enough for HS256"),
             ("ATELIER_BIND", "127.0.0.1:0"),
             ("ATELIER_API_THREADS", "1"),
+            // tests of limits switch them on
+            ("ATELIER_RATE_LIMITS", "off"),
             ("ATELIER_VISION_THREADS", "1"),
             ("ATELIER_MODELS_DIR", &crate::project_root().join("models").display().to_string()),
             ("ORT_DYLIB_PATH", &crate::onnxruntime().display().to_string()),
@@ -156,6 +158,17 @@ impl World {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let file = self.servers.folder().join(format!("{}-{number}-workers.toml", self.name));
         std::fs::write(&file, built_in.replacen(from, to, 1)).unwrap();
+        file.display().to_string()
+    }
+
+    /// Writes a changed limits.toml, and returns the setting that names it (`ATELIER_LIMITS_FILE`).
+    pub fn limits_file(&self, change: impl FnOnce(&str) -> String) -> String {
+        let built_in = std::fs::read_to_string(crate::project_root().join("limits.toml")).unwrap();
+        let changed = change(&built_in);
+        assert_ne!(changed, built_in, "limits.toml no longer says what is changed");
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let file = self.servers.folder().join(format!("{}-{number}-limits.toml", self.name));
+        std::fs::write(&file, changed).unwrap();
         file.display().to_string()
     }
 

@@ -7,6 +7,7 @@ use super::caller::{Caller, CallerId};
 use crate::{
     alias::PREFIX,
     error::ApiError,
+    limits,
     rules::{self, Rule, Who},
     state::State,
 };
@@ -44,6 +45,7 @@ async fn let_in(state: &State, rule: &Rule, request: &ServiceRequest) -> Result<
     };
     request.extensions_mut().insert(CallerId(caller.user_id));
     if rule.who != Who::Anyone {
+        limits::check(state, request, rule, &caller).await?;
         check(rule, &caller)?;
         caller.count_use(state);
     }

@@ -8,6 +8,7 @@ use actix_web::{
     http::header::{AUTHORIZATION, HeaderName},
 };
 use futures_util::future::{Ready, ready};
+use serde_json::Value;
 use shared::models::{Role, Tier};
 use uuid::Uuid;
 
@@ -25,6 +26,9 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
     /// The organization's tier.
     pub(crate) tier: Tier,
+    /// What the operator put in place of the tier's figures, see
+    /// [`Limits::for_organization`](shared::limits::Limits::for_organization).
+    pub(crate) custom_limits: Option<Value>,
     /// What the caller showed.
     pub(crate) credential: Credential,
 }
@@ -103,6 +107,7 @@ impl Caller {
             organization_id: holder.organization_id,
             role: holder.role,
             tier: holder.tier,
+            custom_limits: holder.custom_limits,
             credential: Credential::Session(claims.sid),
         })
     }
@@ -116,6 +121,7 @@ impl Caller {
             organization_id: holder.organization_id,
             role: holder.role,
             tier: holder.tier,
+            custom_limits: holder.custom_limits,
             credential: Credential::Key { id: holder.id, permissions: holder.permissions },
         })
     }

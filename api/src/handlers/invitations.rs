@@ -11,7 +11,7 @@ use crate::{
     extract::Valid,
     idempotency::once,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
-    origin::{Origin, public_base},
+    origin::{Origin, mail_base},
     state::State,
     views::{OrganizationView, Time, role, words},
 };
@@ -151,7 +151,7 @@ pub(crate) async fn create_invitation(
         return Err(ApiError::forbidden(format!("You are {}; you cannot invite with a higher role", caller.role)));
     }
     let token = new_token();
-    let accept_url = format!("{}/invitations/accept?token={token}", public_base(&request));
+    let accept_url = format!("{}/invitations/accept?token={token}", mail_base(&request));
     let new = NewInvitation {
         id: Uuid::now_v7(),
         organization_id: caller.organization_id,

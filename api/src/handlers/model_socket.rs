@@ -10,6 +10,7 @@ use super::{
 use crate::{
     auth::{Caller, caller::Shown, permissions::Permission},
     error::{ApiError, Code},
+    limits,
     rules::Keys,
     state::State,
 };
@@ -97,10 +98,13 @@ impl Door {
 
     fn error(self, error: &ApiError) -> Value {
         let (code, message, details) = (error.code(), error.message(), error.details());
-        let error = json!({ "code": code, "message": message, "details": details });
+        let mut error_object = json!({ "code": code, "message": message, "details": details });
+        if let Some(seconds) = error.retry_after() {
+            error_object["retry_after"] = json!(seconds);
+        }
         match self {
-            Self::Chat => json!({ "type": "error", "data": error }),
-            Self::Stream => json!({ "type": "error", "content": "", "error": error }),
+            Self::Chat => json!({ "type": "error", "data": error_object }),
+            Self::Stream => json!({ "type": "error", "content": "", "error": error_object }),
         }
     }
 }
@@ -279,6 +283,7 @@ impl Visit {
         let caller = Caller::from_shown(&self.state, &asker.shown).await?;
         caller.require(NEEDED)?;
         caller.require_writer()?;
+        limits::check_question(&self.state, &caller).await?;
         let (job, model) = self.door.ask(&self.state, &caller, frame).await?;
         caller.count_use(&self.state);
         Ok(Question { job, model })

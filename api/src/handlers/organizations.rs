@@ -98,7 +98,9 @@ pub(crate) async fn list_organizations(
     let mut conn = state.conn().await?;
     let owner = [("m.user_id", caller.user_id)];
     let page: Page<OrganizationOfMember> = list::fetch(&mut conn, &ORGANIZATIONS, &params, &owner).await?;
-    Ok(HttpResponse::Ok().json(page.with(|rows| rows.into_iter().map(|found| ListedOrganization::new(&state.config.limits, found)).collect())))
+    Ok(HttpResponse::Ok().json(
+        page.with(|rows| rows.into_iter().map(|found| ListedOrganization::new(&state.config.limits, found)).collect()),
+    ))
 }
 
 /// Make another organization

@@ -8,7 +8,7 @@ use crate::{
     error::ApiError,
     extract::Valid,
     idempotency::once,
-    origin::{Origin, public_base},
+    origin::{Origin, mail_base, public_base},
     state::State,
     views::Message,
 };
@@ -74,7 +74,7 @@ pub(crate) async fn forgot_password(
 ) -> Result<HttpResponse, ApiError> {
     let began = Instant::now();
     let email = body.0.email.to_lowercase();
-    let (fresh, base) = (OneTimeToken::new(), public_base(&request));
+    let (fresh, base) = (OneTimeToken::new(), mail_base(&request));
     let mut conn = state.conn().await?;
     let hints = once(&mut conn, async |conn| {
         let user = User::find_by_email(conn, &email).await?.filter(|user| user.is_active);

@@ -1,4 +1,4 @@
-//! At most five open sockets of one kind per user, over all processes of the API.
+//! How many open sockets of one kind a user may have, over all processes of the API: `limits.toml` says it.
 //!
 //! The count lives in Redis, because the sockets of one user may be spread over many processes. A slot that is not
 //! renewed runs out, so a process that dies holds none for long. While Redis is away nobody is refused.
@@ -8,9 +8,6 @@ use redis::{Script, aio::ConnectionManager};
 use std::{sync::LazyLock, time::Duration};
 use tokio::time::timeout;
 use uuid::Uuid;
-
-/// Open sockets of one kind that a user may have.
-const LIMIT: usize = 5;
 
 /// A slot that is not renewed for this long is free again. Sockets renew every 20 s.
 const LEASE: Duration = Duration::from_secs(60);
@@ -26,6 +23,7 @@ pub(super) struct Slot {
     redis: Option<ConnectionManager>,
     key: String,
     id: String,
+    limit: usize,
 }
 
 impl Slot {
@@ -35,6 +33,7 @@ impl Slot {
             redis: state.config.rate_limits.then(|| state.redis.clone()),
             key: format!("{}:sockets:{kind}:{user_id}", state.config.redis.prefix),
             id: Uuid::now_v7().to_string(),
+            limit: state.config.limits.open_sockets,
         };
         slot.hold().await.then_some(slot)
     }
@@ -58,7 +57,7 @@ impl Slot {
     async fn hold(&self) -> bool {
         let Some(mut redis) = self.redis.clone() else { return true };
         let mut call = TAKE.key(&self.key);
-        call.arg(&self.id).arg(LIMIT).arg(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
+        call.arg(&self.id).arg(self.limit).arg(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
         match timeout(PATIENCE, call.invoke_async::<bool>(&mut redis)).await {
             Ok(Ok(held)) => held,
             Ok(Err(_)) | Err(_) => true,

@@ -15,6 +15,7 @@ mod pipeline;
 mod product;
 mod schedule;
 mod usage;
+mod webhook;
 mod word_lists;
 
 pub(crate) use account::{AuthUser, Message, Quota, TokenSet, UserView, role, username_rule};
@@ -33,6 +34,7 @@ pub(crate) use pipeline::{ConnectionView, NodeTypeView, NodeView, PipelineSummar
 pub(crate) use product::ProductView;
 pub(crate) use schedule::ScheduleView;
 pub(crate) use usage::{UsageRecord, UsageSum};
+pub(crate) use webhook::{DeliveryView, SUBSCRIBABLE, TimelineView, WebhookView};
 pub(crate) use word_lists::{execution_status, job_status, job_type, missed, pipeline_status, settable_status};
 
 use chrono::{DateTime, SecondsFormat, Utc};

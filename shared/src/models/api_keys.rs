@@ -9,6 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::Value;
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -87,6 +88,8 @@ pub struct KeyHolder {
     pub role: Role,
     /// The organization's tier.
     pub tier: Tier,
+    /// What the operator put in place of the tier's figures.
+    pub custom_limits: Option<Value>,
 }
 
 impl ApiKey {
@@ -168,6 +171,7 @@ impl ApiKey {
                     api_keys::permissions,
                     memberships::role,
                     organizations::subscription_tier,
+                    organizations::custom_limits,
                 ),
             ))
             .load(conn)

@@ -203,7 +203,7 @@ enum Owner {
 }
 
 /// A waiting job as the requeue chore needs it.
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = jobs, check_for_backend(diesel::pg::Pg))]
 pub struct Waiting {
     /// The job.

@@ -10,6 +10,7 @@ use diesel::{
     sql_types::{Array, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::Value;
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -44,6 +45,8 @@ pub struct SessionHolder {
     pub role: Role,
     /// Its tier.
     pub tier: Tier,
+    /// What the operator put in place of the tier's figures.
+    pub custom_limits: Option<Value>,
     /// The last noted use was more than a minute ago.
     pub stale: bool,
 }
@@ -107,6 +110,7 @@ impl LoginSession {
                         users::organization_id,
                         memberships::role,
                         organizations::subscription_tier,
+                        organizations::custom_limits,
                         login_sessions::last_used_at.lt(now.into_sql::<Timestamptz>() - 1.minute()),
                     ),
                 ))

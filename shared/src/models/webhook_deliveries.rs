@@ -3,10 +3,11 @@
 //!
 //! Here is how they come about; `end_events` says what the ends of jobs tell, `delivery_reads` what became of them.
 
-use super::{Finish, Job, NewJob, Tier};
+use super::{Finish, Job, NewJob, Tier, Webhook};
 use crate::{
     kind::{Payload, WebhookDelivery},
     queue::Hint,
+    schema::webhook_deliveries,
     webhook_event::{Audience, WebhookEvent},
 };
 use chrono::{DateTime, Utc};
@@ -32,19 +33,23 @@ const MOST_ROWS: usize = 1_000;
 ///
 /// The webhooks are held: one that is deleted now goes after the transaction, with its deliveries, instead of refusing them.
 const HEARERS: &str = "hearing AS ( \
-    (SELECT place, about, w.id AS webhook_id, NULL::uuid AS execution_id, w.user_id, w.organization_id \
-     FROM occurred o JOIN webhooks w ON w.user_id = o.about \
-     WHERE NOT o.of_organization AND w.is_active AND o.event = ANY(w.events) FOR KEY SHARE OF w) \
+    SELECT place, about, w.id AS webhook_id, NULL::uuid AS execution_id, w.user_id, w.organization_id \
+    FROM occurred o, LATERAL ( \
+        SELECT id, user_id, organization_id FROM webhooks \
+        WHERE user_id = o.about AND is_active AND o.event = ANY(events) FOR KEY SHARE \
+    ) w WHERE NOT o.of_organization \
     UNION ALL \
-    (SELECT place, about, w.id, NULL, w.user_id, w.organization_id \
-     FROM occurred o JOIN webhooks w ON w.organization_id = o.organization_id \
-     WHERE o.of_organization AND w.is_active AND o.event = ANY(w.events) \
-         AND EXISTS (SELECT FROM memberships m WHERE m.organization_id = w.organization_id AND m.user_id = w.user_id) \
-     FOR KEY SHARE OF w) \
+    SELECT place, about, w.id, NULL, w.user_id, w.organization_id \
+    FROM occurred o, LATERAL ( \
+        SELECT id, user_id, organization_id FROM webhooks w \
+        WHERE organization_id = o.organization_id AND is_active AND o.event = ANY(events) AND EXISTS ( \
+            SELECT FROM memberships m WHERE m.organization_id = w.organization_id AND m.user_id = w.user_id) \
+        FOR KEY SHARE \
+    ) w WHERE o.of_organization \
     UNION ALL \
-    (SELECT place, about, NULL, x.id, x.user_id, x.organization_id \
-     FROM occurred o JOIN executions x ON x.id = o.job_id \
-     WHERE o.of_organization AND x.webhook_url IS NOT NULL) \
+    SELECT place, about, NULL, x.id, x.user_id, x.organization_id \
+    FROM occurred o JOIN executions x ON x.id = o.job_id \
+    WHERE o.of_organization AND x.webhook_url IS NOT NULL \
 ) \
 SELECT place, about, webhook_id, execution_id, user_id, hearing.organization_id, subscription_tier AS tier \
 FROM hearing JOIN organizations ON organizations.id = hearing.organization_id \
@@ -145,8 +150,7 @@ pub(super) async fn deliver(
             let Some(&(event, data)) = told.get(&hearer.place) else { continue };
             let payload = Payload::WebhookDelivery(WebhookDelivery {});
             let job = NewJob::new(hearer.user_id, hearer.organization_id, hearer.tier.weight(), payload);
-            let body = serde_json::to_string(&Body { id: job.id, event, data })
-                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+            let body = body(job.id, event, data)?;
             rows.push((hearer, event, body));
             jobs.push(job);
         }
@@ -171,6 +175,37 @@ pub(super) async fn deliver(
         hints.extend(jobs.iter().map(NewJob::hint));
     }
     Ok(hints)
+}
+
+impl Webhook {
+    /// Writes a delivery to this webhook, whether it is active and has subscribed or not, in the caller's transaction.
+    pub async fn tell(
+        &self,
+        conn: &mut AsyncPgConnection,
+        weight: u16,
+        event: WebhookEvent,
+        data: &Value,
+    ) -> QueryResult<Hint> {
+        let payload = Payload::WebhookDelivery(WebhookDelivery {});
+        let job = NewJob::new(self.user_id, self.organization_id, weight, payload);
+        let body = body(job.id, event, data)?;
+        Job::insert(conn, &job).await?;
+        diesel::insert_into(webhook_deliveries::table)
+            .values((
+                webhook_deliveries::id.eq(job.id),
+                webhook_deliveries::webhook_id.eq(self.id),
+                webhook_deliveries::event.eq(event.as_str()),
+                webhook_deliveries::body.eq(body),
+            ))
+            .execute(conn)
+            .await?;
+        Ok(job.hint())
+    }
+}
+
+fn body(id: Uuid, event: WebhookEvent, data: &Value) -> QueryResult<String> {
+    serde_json::to_string(&Body { id, event, data })
+        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
 }
 
 /// What the ends of deliveries mean: the last try is noted, and a webhook that keeps failing is switched off.
