@@ -37,6 +37,8 @@ mod pipeline_schedules;
 mod pipelines;
 mod product_images;
 mod products;
+mod quota_faults;
+mod quota_warnings;
 mod quotas;
 mod recovery_codes;
 mod storable;
@@ -59,6 +61,7 @@ pub use delivery_reads::{DELIVERY_COLUMNS, DeliveryRow, FROM_DELIVERIES, Replay,
 pub use execution_reads::{ExecutionRow, RecentExecution};
 pub use execution_results::{failure_word, shown_result, shown_steps};
 pub use executions::{Execution, NewExecution, StartedExecution};
+pub use idempotency_keys::{Claimed, IdempotencyKey};
 pub use invitations::{Invitation, InvitationStatus, NewInvitation};
 pub use job_claims::Pulse;
 pub use job_ends::{Ended, Ending, Failure, Finish};
@@ -78,8 +81,9 @@ pub use pipeline_schedules::{DueSchedule, Missed, NewSchedule, PipelineSchedule}
 pub use pipelines::{NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus};
 pub use product_images::{NewProductImage, ProductImage, UploadStatus};
 pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJobs};
+pub use quotas::{Quota, QuotaExceeded, QuotaName, QuotaWindow};
 pub use recovery_codes::RecoveryCode;
-pub use usage_views::{QuotaUse, UsageGroup, UsageRange, UsageRow};
+pub use usage_views::{UsageGroup, UsageRange, UsageRow};
 pub use users::{Account, NewUser, User, UserChange};
 pub use webhook_deliveries::Occurrence;
 pub use webhooks::{DisabledReason, NewWebhook, Webhook};
