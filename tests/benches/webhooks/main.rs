@@ -62,10 +62,8 @@ async fn main() {
         world.change_hook(hook, "is_active = FALSE").await;
     }
     let committed = produce(&world, &hook).await;
-    let arrived = eventually("the last to arrive", async || {
-        (arrivals.count() >= committed.len()).then(|| arrivals.take())
-    })
-    .await;
+    let arrived =
+        eventually("the last to arrive", async || (arrivals.count() >= committed.len()).then(|| arrivals.take())).await;
     let times = committed.iter().map(|(id, at)| arrived[id].saturating_duration_since(*at)).collect();
     row(&format!("{RATE} /s: from commit to receipt"), times);
     row(&format!("{RATE} /s: in a bare loop, from send to receipt"), bare::paced(&url, &arrivals, RATE, PACED).await);
