@@ -96,7 +96,7 @@ async fn deliveries(world: &World) -> Vec<Row> {
 
 /// Nobody sends them here, and a test leaves nothing waiting.
 async fn clear(world: &World) {
-    sql(world, "DELETE FROM jobs WHERE kind = 'webhook_delivery'").await;
+    sql(world, "DELETE FROM jobs WHERE kind IN ('webhook_delivery', 'mail')").await;
 }
 
 /// What the only delivery says; its id and time are checked and taken out.
@@ -146,7 +146,7 @@ async fn begin(world: &World) {
     sql(
         world,
         "UPDATE jobs SET status = 'running', attempt = 1, heartbeat_at = now(), items_done = 2, items_failed = 1, \
-             started_at = now() - interval '2 seconds' WHERE status = 'queued' AND kind <> 'webhook_delivery'",
+             started_at = now() - interval '2 seconds' WHERE status = 'queued' AND kind NOT IN ('webhook_delivery', 'mail')",
     )
     .await;
 }
