@@ -259,7 +259,12 @@ pub(crate) async fn leave_organization(
 }
 
 /// The organization as this member sees it.
-pub(super) async fn find(conn: &mut AsyncPgConnection, id: Uuid, user_id: Uuid) -> Result<OrganizationView, ApiError> {
+pub(super) async fn find(
+    state: &State,
+    conn: &mut AsyncPgConnection,
+    id: Uuid,
+    user_id: Uuid,
+) -> Result<OrganizationView, ApiError> {
     let found = OrganizationOfMember::find(conn, id, user_id).await?;
     let found = found.ok_or_else(|| ApiError::not_found("Organization"))?;
     Ok(OrganizationView::new(found, &state.config.limits))
