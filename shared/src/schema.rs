@@ -13,7 +13,7 @@ table! { users (id) {
     id -> Uuid, email -> Text, username -> Text, full_name -> Text, password_hash -> Text, is_active -> Bool,
     mfa_enabled -> Bool, organization_id -> Uuid, preferences -> Jsonb, last_login_at -> Nullable<Timestamptz>,
     created_at -> Timestamptz, updated_at -> Timestamptz, mfa_secret -> Nullable<Text>,
-    mfa_last_step -> Nullable<Int8>,
+    mfa_last_step -> Nullable<Int8>, unsubscribe_token -> Uuid,
 } }
 table! { memberships (organization_id, user_id) {
     organization_id -> Uuid, user_id -> Uuid, role -> Text, joined_at -> Timestamptz,

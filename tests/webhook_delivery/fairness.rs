@@ -60,6 +60,7 @@ async fn a_receiver_that_never_answers_is_left_in_peace_and_taken_up_again_when_
     receiver.release();
     receiver.answer("/hook", Reply::status(200));
     world.all_delivered(&ids).await;
-    let late = world.job(ids[299]).await;
-    assert_eq!((late.attempt, late.forgiven), (1, 0), "waiting cost it no try");
+    let jobs = futures_util::future::join_all(ids.iter().map(|id| world.job(*id))).await;
+    let tried_again = jobs.iter().filter(|job| job.attempt > 1).count();
+    assert!(tried_again <= 10, "waiting cost {tried_again} of them a try");
 }

@@ -59,7 +59,7 @@ async fn a_worker_that_wakes_up_after_its_delivery_was_taken_over_records_nothin
     // it does something else now, so it has woken up
     let probe = world.deliver(&hook, 20).await;
     world.all_delivered(&probe).await;
-    eventually("the stalled worker to notice", async || stalled.log().contains("outcome=\"lost\"").then_some(())).await;
+    eventually("the stalled worker to notice", async || stalled.log().contains("\"lost\"").then_some(())).await;
     assert_eq!(format!("{:?} {:?}", world.job(id).await, world.tries(id).await), before);
     assert_eq!(world.tries(id).await.len(), 1);
 }

@@ -1,5 +1,5 @@
 //! What receivers answer, and what becomes of the delivery and of the webhook.
-#![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a broken assumption")]
 
 use super::{SETTINGS, with, worker};
 use harness::{Receiver, Reply, World};

@@ -1,5 +1,5 @@
 //! What a receiver gets, checked with the library that receivers use.
-#![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a broken assumption")]
 
 use super::worker;
 use harness::{Received, Receiver, World};

@@ -1,6 +1,6 @@
 //! The worker's settings.
 
-use crate::{pools::Pools, webhooks::Schedule};
+use crate::{mail, pools::Pools, webhooks::Schedule};
 use shared::{
     addresses::Reach,
     config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Telemetry},
@@ -38,6 +38,8 @@ pub struct Config {
     pub http_allow_private: bool,
     /// How webhooks are delivered.
     pub webhooks: Webhooks,
+    /// How mail is sent.
+    pub mail: mail::Settings,
     /// How long running jobs may go on after SIGTERM.
     pub grace: Duration,
     /// How often a running job says that it is alive; the scheduler takes it for dead after five times that.
@@ -114,6 +116,7 @@ impl Config {
             vision_threads: from.or("ATELIER_VISION_THREADS", cores.min(2)),
             http_allow_private: from.switch("ATELIER_HTTP_ALLOW_PRIVATE", false),
             webhooks: Webhooks::read(&mut from),
+            mail: mail::Settings::read(&mut from),
             grace: from.seconds("ATELIER_WORKER_GRACE", 20),
             heartbeat: from.seconds("ATELIER_HEARTBEAT", 3),
         };

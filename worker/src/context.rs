@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     finisher::Finisher,
     llm::{Llm, Providers},
+    mail::Mailer,
     outbound::Outbound,
     publisher::Publisher,
     vision::{Engine, Registry, Runtime},
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) outbound: Outbound,
     /// Webhook deliveries.
     pub(crate) webhooks: Webhooks,
+    pub(crate) mailer: Mailer,
     pub(crate) vision_threads: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) running: Running,
@@ -73,6 +75,7 @@ impl Context {
             models: config.models.clone(),
             outbound: Outbound::new(Reach::new(config.http_allow_private), USER_AGENT)?,
             webhooks: Webhooks::new(&config.webhooks, &config.pools)?,
+            mailer: Mailer::new(&config.mail)?,
             vision_threads: config.vision_threads,
             heartbeat: config.heartbeat,
             running: Running::default(),

@@ -97,10 +97,10 @@ pub(crate) async fn list_organizations(
 ) -> Result<HttpResponse, ApiError> {
     let mut conn = state.conn().await?;
     let owner = [("m.user_id", caller.user_id)];
-    let limits = &*state.config.limits;
     let page: Page<OrganizationOfMember> = list::fetch(&mut conn, &ORGANIZATIONS, &params, &owner).await?;
-    Ok(HttpResponse::Ok()
-        .json(page.with(|rows| rows.into_iter().map(|row| ListedOrganization::new(row, limits)).collect())))
+    Ok(HttpResponse::Ok().json(
+        page.with(|rows| rows.into_iter().map(|found| ListedOrganization::new(&state.config.limits, found)).collect()),
+    ))
 }
 
 /// Make another organization
@@ -266,8 +266,8 @@ pub(super) async fn find(
     user_id: Uuid,
 ) -> Result<OrganizationView, ApiError> {
     let found = OrganizationOfMember::find(conn, id, user_id).await?;
-    let found = found.ok_or_else(|| ApiError::not_found("Organization"))?;
-    Ok(OrganizationView::new(found, &state.config.limits))
+    let view = |found| OrganizationView::new(&state.config.limits, found);
+    found.map(view).ok_or_else(|| ApiError::not_found("Organization"))
 }
 
 /// The place of a member, in an organization that is held from then on.

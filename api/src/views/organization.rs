@@ -42,15 +42,16 @@ pub(crate) struct ListedOrganization {
 }
 
 impl OrganizationView {
-    pub(crate) fn new(found: OrganizationOfMember, limits: &Limits) -> Self {
+    /// The organization with what it may use by these limits.
+    pub(crate) fn new(limits: &Limits, found: OrganizationOfMember) -> Self {
         let OrganizationOfMember { organization, api_quota_used, .. } = found;
-        let figures = limits.for_organization(organization.subscription_tier, organization.custom_limits.as_ref());
+        let limits = limits.for_organization(organization.subscription_tier, organization.custom_limits.as_ref());
         Self {
             id: organization.id,
             name: organization.name,
             slug: organization.slug,
             subscription_tier: organization.subscription_tier,
-            api_quota_limit: figures.quotas.organization_monthly,
+            api_quota_limit: limits.quotas.organization_monthly,
             api_quota_used,
             settings: complete(organization.settings),
             created_at: organization.created_at.into(),
@@ -60,8 +61,9 @@ impl OrganizationView {
 }
 
 impl ListedOrganization {
-    pub(crate) fn new(found: OrganizationOfMember, limits: &Limits) -> Self {
-        Self { role: found.role, organization: OrganizationView::new(found, limits) }
+    /// The organization and the caller's place in it.
+    pub(crate) fn new(limits: &Limits, found: OrganizationOfMember) -> Self {
+        Self { role: found.role, organization: OrganizationView::new(limits, found) }
     }
 }
 

@@ -129,7 +129,7 @@ impl Delivery {
 }
 
 impl DeliveryPlace {
-    /// Where those of `ids` lead that are there.
+    /// Where those of `ids` lead that are there and wait.
     pub async fn list(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<Vec<Self>> {
         diesel::sql_query(
             "SELECT d.id, d.webhook_id, e.webhook_url AS callback_url, d.number, \
@@ -137,7 +137,7 @@ impl DeliveryPlace {
                  COALESCE(NOT w.is_active AND d.event <> $2, FALSE) AS unwanted, jobs.organization_id, jobs.weight \
              FROM webhook_deliveries d JOIN jobs ON jobs.id = d.id LEFT JOIN webhooks w ON w.id = d.webhook_id \
                  LEFT JOIN executions e ON e.id = d.execution_id \
-             WHERE d.id = ANY($1) ORDER BY d.number",
+             WHERE d.id = ANY($1) AND jobs.status = 'queued' ORDER BY d.number",
         )
         .bind::<Array<SqlUuid>, _>(ids)
         .bind::<Text, _>(WebhookEvent::Test)

@@ -2,8 +2,8 @@
 //! together. Many jobs end in one statement, because a worker that runs short jobs does little else.
 
 use super::{
-    Job, JobStatus, analyses, delivery_attempts, job_events::body_json, llm_calls, mails, quotas, storable,
-    webhook_deliveries,
+    Job, JobStatus, analyses, delivery_attempts, job_events::body_json, llm_calls, mail_notices, mails, quotas,
+    storable, webhook_deliveries,
 };
 use crate::{
     events::{Change, Event, EventBody, Progress},
@@ -248,7 +248,7 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes:
     if !asked.is_empty() {
         quotas::settle(conn, &asked).await?;
         hints.extend(webhook_deliveries::announce_ends(conn, &asked, at).await?);
-        hints.extend(mails::announce_ends(conn, &asked, at).await?);
+        hints.extend(mail_notices::announce_ends(conn, &asked).await?);
     }
     let delivered = ended(&[Kind::WebhookDelivery]);
     if !delivered.is_empty() {

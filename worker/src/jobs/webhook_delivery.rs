@@ -6,6 +6,10 @@ use crate::{
     webhooks::{Errand, Reply, Sent},
 };
 use shared::models::{Delivery, Failure, Tried};
+use std::time::Duration;
+
+/// When a delivery comes again whose receiver became slow while it waited.
+const BUSY: std::ops::Range<f64> = 2.0..10.0;
 
 pub(super) async fn run(reporter: &Reporter<'_>, errand: Errand) -> Result<Outcome, Stop> {
     let webhooks = &reporter.context.webhooks;
@@ -23,7 +27,12 @@ pub(super) async fn run(reporter: &Reporter<'_>, errand: Errand) -> Result<Outco
     if !delivery.is_wanted() {
         return Ok(unsent("webhook_inactive", "The webhook was switched off before this was sent."));
     }
-    let Sent { tried, reply } = webhooks.send(&delivery, leave).await;
+    let Some(Sent { tried, reply }) = webhooks.send(&delivery, leave).await else {
+        let message = "The receiver has become slow; this waits for its turn.".to_owned();
+        let failure = Failure { code: "receiver_busy".to_owned(), message };
+        let after = Some(Duration::from_secs_f64(rand::random_range(BUSY)));
+        return Ok(Outcome::Retry { after, charge: false, failure });
+    };
     let tries = usize::try_from(reporter.job.charged_attempts()).unwrap_or_default();
     Ok(match reply {
         Reply::Taken => Outcome::Done(tried.into_result()),

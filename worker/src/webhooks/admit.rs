@@ -66,11 +66,12 @@ impl Webhooks {
                 Some(after) => put_back.push(ticket(after)),
             }
         }
-        // their webhooks were deleted: they end without a request
+        // those whose webhooks were deleted end without a request; others do not wait any more, and are not claimed
         admitted.ids.extend(ids.into_iter().filter(|id| !found.contains(id)));
         if behind {
-            // whoever is behind makes sure that the head is on its way
-            put_back.extend(heads.iter().filter_map(LineHead::hint).map(|hint| hint.ticket));
+            // whoever is behind makes sure that the head is on its way, unless it is here
+            let elsewhere = heads.iter().filter(|head| !found.contains(&head.id));
+            put_back.extend(elsewhere.filter_map(LineHead::hint).map(|hint| hint.ticket));
         }
         if !put_back.is_empty() {
             metrics::counter!("atelier_webhook_deliveries_put_back_total").increment(put_back.len() as u64);

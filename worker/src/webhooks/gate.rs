@@ -13,6 +13,9 @@ use uuid::Uuid;
 /// Receivers remembered before those that have nothing to do are forgotten.
 const REMEMBERED: usize = 10_000;
 
+/// How long a delivery that was let through waits for its turn.
+const TURN: Duration = Duration::from_secs(1);
+
 /// When a delivery comes again that found too many others with slow receivers.
 const CROWDED: std::ops::Range<f64> = 1.0..5.0;
 
@@ -82,10 +85,11 @@ impl Gate {
 }
 
 impl Leave {
-    /// Waits for one of the requests that the receiver may have at a time.
+    /// Waits for one of the requests that the receiver may have at a time. `None`: the receiver has become slow, and this
+    /// delivery is to come again later, instead of keeping a slot.
     pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // never closed
-        self.requests.clone().acquire_owned().await.ok()
+        tokio::time::timeout(TURN, self.requests.clone().acquire_owned()).await.ok()?.ok()
     }
 
     /// The receiver answered, after this time.

@@ -34,10 +34,10 @@ pub(crate) enum Reply {
 }
 
 impl Webhooks {
-    /// Signs a delivery and sends it once.
-    pub(crate) async fn send(&self, delivery: &Delivery, leave: Option<Leave>) -> Sent {
+    /// Signs a delivery and sends it once. `None`: nothing was sent, since the receiver has too many requests already.
+    pub(crate) async fn send(&self, delivery: &Delivery, leave: Option<Leave>) -> Option<Sent> {
         let turn = match &leave {
-            Some(leave) => leave.turn().await,
+            Some(leave) => Some(leave.turn().await?),
             None => None,
         };
         let (sent_at, start) = (Utc::now(), Instant::now());
@@ -77,7 +77,7 @@ impl Webhooks {
                 if error.is_passing() { Reply::Refused(None) } else { Reply::Forbidden }
             }
         };
-        Sent { tried, reply }
+        Some(Sent { tried, reply })
     }
 
     fn outgoing(&self, delivery: &Delivery, timestamp: i64) -> Result<Outgoing, OutboundError> {
