@@ -9,7 +9,7 @@ use crate::{
         account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
         deliveries, docs as pages, execution_events, executions, images, invitation_page, invitations, jobs,
         login_sessions, members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines,
-        processing_socket, products, schedules, uploads, usage, users, webhooks,
+        processing_socket, products, schedules, unsubscribe, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -37,6 +37,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(users::update_user_me)
             .service(users::get_user_profile)
             .service(users::update_user_profile)
+            .service(unsubscribe::get_unsubscribe_page)
+            .service(unsubscribe::unsubscribe)
             // API keys
             .service(api_keys::list_keys)
             .service(api_keys::create_key)

@@ -140,6 +140,8 @@ pub(crate) const RULES: &[Rule] = &[
     rule(PUT,    "/users/me",                               Reader,  Refused, Profile),
     rule(GET,    "/users/profile",                          Reader,  Any,     Profile),
     rule(PUT,    "/users/profile",                          Reader,  Refused, Profile),
+    rule(GET,    "/mail/unsubscribe/{token}",               Anyone,  Refused, General),
+    rule(POST,   "/mail/unsubscribe/{token}",               Anyone,  Refused, General),
     // API keys; no key makes another
     rule(GET,    "/api-keys",                               Reader,  Refused, General),
     rule(POST,   "/api-keys",                               Writer,  Refused, General),

@@ -39,7 +39,10 @@ pub(crate) fn add_headers(response: &mut ServiceResponse<BoxBody>, state: Option
     let add = |headers: &mut HeaderMap, name: HeaderName, value: &'static str| {
         headers.insert(name, HeaderValue::from_static(value));
     };
-    add(headers, CONTENT_SECURITY_POLICY, policy);
+    // a page of ours may need another one
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        add(headers, CONTENT_SECURITY_POLICY, policy);
+    }
     add(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
     add(headers, X_FRAME_OPTIONS, "DENY");
     add(headers, REFERRER_POLICY, "no-referrer");

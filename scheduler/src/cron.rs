@@ -171,7 +171,7 @@ async fn start(
         Err(Refusal::Query(error)) => Err(error),
     };
     match refused {
-        Ok(Ended { events, hints }) => {
+        Ok(Ended { events, hints, .. }) => {
             ticked.ended.events.extend(events);
             ticked.ended.hints.extend(hints);
             Ok(true)

@@ -52,7 +52,7 @@ impl Rescue {
             for rescued in rescued {
                 match rescued {
                     Rescued::Again(job) => again.push(job),
-                    Rescued::Ended(Ended { events, hints }) => {
+                    Rescued::Ended(Ended { events, hints, quiet: _ }) => {
                         ended.events.extend(events);
                         ended.hints.extend(hints);
                     }

@@ -2,10 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use uuid::Uuid;
 
 /// One mail, without its words. A new mail starts here: add a variant, then follow the compiler.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// Some hold links that open an account: its `Debug` is the name of its template.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "letter", rename_all = "snake_case")]
 pub enum Letter {
     /// Somebody is asked into an organization.
@@ -53,6 +56,8 @@ pub enum Letter {
         duration_ms: i64,
         /// Why it failed.
         error: Option<String>,
+        /// With this one, as many notices were sent as are sent within an hour.
+        last_for_now: bool,
     },
     /// Much of a quota is used.
     QuotaWarning {
@@ -103,5 +108,37 @@ impl Letter {
             Self::Invitation { .. } | Self::PasswordReset { .. } | Self::MfaChanged { .. } => false,
             Self::JobEnded { .. } | Self::QuotaWarning { .. } | Self::WebhookDisabled { .. } => true,
         }
+    }
+
+    /// Until when what it asks for can be done; sent later it would only be a nuisance.
+    pub const fn expires_at(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Invitation { expires_at, .. } | Self::PasswordReset { expires_at, .. } => Some(*expires_at),
+            Self::MfaChanged { .. }
+            | Self::JobEnded { .. }
+            | Self::QuotaWarning { .. }
+            | Self::WebhookDisabled { .. } => None,
+        }
+    }
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.template())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_does_not_print_its_link() {
+        let letter = Letter::PasswordReset {
+            name: "Ann".to_owned(),
+            reset_url: "https://example.com/reset?token=hidden".to_owned(),
+            expires_at: Utc::now(),
+        };
+        assert_eq!(format!("{letter:?}"), "password_reset");
     }
 }

@@ -13,7 +13,7 @@ table! { users (id) {
     id -> Uuid, email -> Text, username -> Text, full_name -> Text, password_hash -> Text, is_active -> Bool,
     mfa_enabled -> Bool, organization_id -> Uuid, preferences -> Jsonb, last_login_at -> Nullable<Timestamptz>,
     created_at -> Timestamptz, updated_at -> Timestamptz, mfa_secret -> Nullable<Text>,
-    mfa_last_step -> Nullable<Int8>,
+    mfa_last_step -> Nullable<Int8>, unsubscribe_token -> Uuid,
 } }
 table! { memberships (organization_id, user_id) {
     organization_id -> Uuid, user_id -> Uuid, role -> Text, joined_at -> Timestamptz,
@@ -146,6 +146,7 @@ table! { webhooks (id) {
     secret -> Text, previous_secret -> Nullable<Text>, previous_secret_until -> Nullable<Timestamptz>,
     is_active -> Bool, ordered -> Bool, disabled_reason -> Nullable<Text>, failures -> Int4,
     last_delivery_at -> Nullable<Timestamptz>, created_at -> Timestamptz, updated_at -> Timestamptz,
+    first_open -> Int8,
 } }
 table! { webhook_deliveries (id) {
     id -> Uuid, webhook_id -> Nullable<Uuid>, execution_id -> Nullable<Uuid>, event -> Text, body -> Text,

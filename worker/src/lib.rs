@@ -2,7 +2,7 @@
 //!
 //! Where to look: [`pools`] says which queues and how many at once, `consume` puts a pool on its queues, `execute` is
 //! the life of one attempt, `jobs/` holds a file a kind, `nodes/` a file a node type, [`llm`] asks language models,
-//! [`vision`] runs our own models.
+//! [`mail`] sends mails, [`vision`] runs our own models.
 
 mod cancel;
 pub mod cli;
@@ -14,6 +14,7 @@ mod finisher;
 mod heartbeat;
 mod jobs;
 pub mod llm;
+pub mod mail;
 mod nodes;
 mod outbound;
 mod outcome;
@@ -21,6 +22,7 @@ pub mod pools;
 mod publisher;
 mod reporter;
 pub mod vision;
+pub mod webhooks;
 mod write_error;
 
 use anyhow::{Context as _, Result};

@@ -40,6 +40,7 @@ mod socket;
 mod socket_slots;
 mod submit;
 mod token_stream;
+pub(crate) mod unsubscribe;
 mod upload_form;
 pub(crate) mod uploads;
 pub(crate) mod usage;

@@ -152,7 +152,7 @@ pub(crate) async fn run_pipeline(
     }
     let mut problems = details(read_definition(&pipeline.nodes, &pipeline.connections)?.check_inputs(&inputs));
     if let Some(url) = &config.webhook_url
-        && let Err(message) = check_callback(url, state.config.webhook_allow_private)
+        && let Err(message) = check_callback(url, &state.config.callbacks)
     {
         problems.push(Detail::new("config.webhook_url", message));
     }

@@ -141,7 +141,6 @@ impl Servers {
             ("ATELIER_S3_BUCKET", self.store.bucket.clone()),
             ("ATELIER_S3_ACCESS_KEY", self.store.access_key.expose().to_owned()),
             ("ATELIER_S3_SECRET_KEY", self.store.secret_key.expose().to_owned()),
-            ("ATELIER_SMTP_URL", self.mail.smtp_url()),
             ("ATELIER_BIND", format!("127.0.0.1:{port}")),
             ("ORT_DYLIB_PATH", self.onnxruntime.display().to_string()),
         ];
@@ -152,6 +151,8 @@ impl Servers {
         // What a developer may well want to set, with what suits one who did not.
         let defaults = [
             ("ATELIER_JWT_SECRET", data.secret("jwt")?),
+            ("ATELIER_PUBLIC_URL", format!("http://127.0.0.1:{port}")),
+            ("ATELIER_SMTP_URL", self.mail.smtp_url()),
             // ONNX Runtime uses the C library's memory; without this a worker keeps 40 MB that it does not use
             ("MALLOC_TRIM_THRESHOLD_", "131072".to_owned()),
             ("ATELIER_SHUTDOWN_GRACE", "5".to_owned()),
@@ -168,11 +169,15 @@ impl Servers {
             Some(url) => format!("{url} (SmolLM2 135M, demo quality)"),
             None => "not started".to_owned(),
         };
+        let mails = match self.surroundings.sets("ATELIER_SMTP_URL") {
+            true => "by the server of ATELIER_SMTP_URL".to_owned(),
+            false => self.mail.web_url(),
+        };
         let rows = [
             ("API", format!("{base}/api/v1")),
             ("API documentation", format!("{base}/docs")),
             ("health", format!("{base}/ready")),
-            ("mails sent", self.mail.web_url()),
+            ("mails sent", mails),
             ("S3 store", self.store.endpoint.clone()),
             ("local model", local_model),
             ("logs", data.logs().display().to_string()),

@@ -1,7 +1,9 @@
 //! A mail server that delivers nothing: it keeps what it is sent, for tests to wait for and for people to read in a
-//! browser. Mail to `bounce@…` is refused, as a receiver would refuse an unknown mailbox.
+//! browser. Mail to `bounce@…` is refused, as a receiver would refuse an unknown mailbox; mail to `later@…` is taken the
+//! second time only, as by a receiver that waits whether the sender comes again.
 
 mod page;
+mod received;
 mod smtp;
 mod store;
 
@@ -16,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::store::Store;
 use super::http;
 
-pub use store::Mail;
+pub use received::Mail;
 
 /// A running mail sink. Dropping it stops it.
 #[derive(Debug)]
@@ -70,6 +72,11 @@ impl MailSink {
     #[must_use]
     pub fn mails(&self) -> Vec<Mail> {
         self.store.all()
+    }
+
+    /// From now on mails are kept and not answered, as by a server that is slow, or no longer so.
+    pub fn stall(&self, stalled: bool) {
+        self.store.stall(stalled);
     }
 
     /// The first mail, of those here and those to come, that fits. Waits without end: put a timeout around it.
@@ -145,8 +152,54 @@ mod tests {
         assert_eq!(second.mails(), [mail]);
         let page = fetch(&second.web_url()).await;
         assert!(page.contains("Hello &lt;b&gt;you&lt;/b&gt;") && !page.contains("<b>you"), "{page}");
-        let raw = fetch(&format!("{}mails/1", second.web_url())).await;
+        let raw = fetch(&format!("{}mails/1.eml", second.web_url())).await;
         assert!(raw.contains("Subject: Hello <b>you</b>"), "{raw}");
+    }
+
+    const WITH_HTML: [&str; 6] = [
+        "EHLO test",
+        "MAIL FROM:<a@example.org>",
+        "RCPT TO:<b@example.org>",
+        "DATA",
+        "Subject: =?utf-8?B?R3LDvMOfZQ==?=\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/alternative; boundary=x\r\n\r\n\
+         --x\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+         Sch=C3=B6n: https://example.org/?a=3D1 <script>\r\n\
+         --x\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p onclick=\"x()\">Hi</p><script>x()</script>\r\n--x--\r\n.",
+        "QUIT",
+    ];
+
+    #[tokio::test]
+    async fn both_parts_of_a_mail_can_be_read_by_people_and_programs_and_nothing_in_it_runs() {
+        let sink = sink(None);
+        say(&sink, &WITH_HTML).await;
+        let mail = sink.wait_for(|_| true).await;
+        assert_eq!(
+            (mail.subject().as_str(), mail.text().trim()),
+            ("Grüße", "Schön: https://example.org/?a=1 <script>")
+        );
+        let page = fetch(&format!("{}mails/1", sink.web_url())).await;
+        let link = "<a href=\"https://example.org/?a=1\" target=\"_blank\" rel=\"noreferrer\">";
+        assert!(page.contains(link) && page.contains("&lt;script&gt;") && page.contains("Grüße"), "{page}");
+        assert!(page.contains("<iframe sandbox=\"allow-popups allow-popups-to-escape-sandbox\""), "{page}");
+        assert!(!page.contains("onclick"), "{page}");
+        let html = reqwest::get(format!("{}mails/1.html", sink.web_url())).await.unwrap();
+        let policy = html.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.contains("default-src 'none'") && policy.contains("sandbox"), "{policy}");
+        assert!(html.text().await.unwrap().contains("<p onclick"));
+        assert!(fetch(&format!("{}mails/1.txt", sink.web_url())).await.starts_with("Schön"));
+        let list: serde_json::Value =
+            serde_json::from_str(&fetch(&format!("{}mails.json", sink.web_url())).await).unwrap();
+        assert_eq!((&list[0]["number"], &list[0]["subject"]), (&1.into(), &"Grüße".into()));
+        assert!(list[0]["text"].as_str().unwrap().contains("Schön"));
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_that_puts_off_takes_the_second_try() {
+        let sink = sink(None);
+        let name = ["EHLO test", "MAIL FROM:<a@b.org>", "RCPT TO:<later@b.org>"];
+        assert!(say(&sink, &name).await.starts_with("450"));
+        assert!(say(&sink, &name).await.starts_with("250"));
     }
 
     #[tokio::test]

@@ -9,10 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    super::http::ACCEPT_PAUSE,
-    store::{Mail, Store},
-};
+use super::{super::http::ACCEPT_PAUSE, received::Mail, store::Store};
 
 /// The largest mail taken, in bytes.
 const MAX_MAIL: usize = 25 << 20;
@@ -72,6 +69,9 @@ impl Session {
                     self.say("250 ok").await?;
                 }
                 Command::To(to) if to.starts_with("bounce@") => self.say("550 5.1.1 no such mailbox").await?,
+                Command::To(to) if to.starts_with("later@") && store.puts_off(&to) => {
+                    self.say("450 4.2.0 greylisted, try again").await?;
+                }
                 Command::To(to) => {
                     self.mail.to.push(to);
                     self.say("250 ok").await?;
@@ -111,7 +111,10 @@ impl Session {
         }
         mail.data = String::from_utf8_lossy(&data).into_owned();
         match store.keep(mail) {
-            Ok(()) => self.say("250 kept").await,
+            Ok(()) => {
+                store.answers().await;
+                self.say("250 kept").await
+            }
             Err(_) => self.say("451 4.3.0 the mail could not be written").await,
         }
     }

@@ -1,7 +1,7 @@
 //! The mails that were received.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,72 +10,17 @@ use std::{
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::received::Mail;
+
 /// Older mails are forgotten (and their files deleted) beyond this number.
 const KEPT: usize = 1_000;
-/// The envelope is kept in headers of these names in front of the mail itself.
-const SENDER: &str = "X-Envelope-From: ";
-const RECIPIENT: &str = "X-Envelope-To: ";
-
-/// One received mail.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mail {
-    /// Counts from 1 in the order of arrival.
-    pub number: u64,
-    /// The envelope's sender.
-    pub from: String,
-    /// The envelope's recipients.
-    pub to: Vec<String>,
-    /// Headers and body as they were sent, without the dots SMTP adds.
-    pub data: String,
-}
-
-impl Mail {
-    /// A header of the mail, empty if it has none of this name. Folded lines are joined.
-    #[must_use]
-    pub fn header(&self, name: &str) -> String {
-        let head = self.data.split("\r\n\r\n").next().unwrap_or_default();
-        let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
-        let found = unfolded.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        });
-        found.unwrap_or_default()
-    }
-
-    /// The subject as it was sent.
-    #[must_use]
-    pub fn subject(&self) -> String {
-        self.header("Subject")
-    }
-
-    fn to_file(&self) -> String {
-        let recipients: String = self.to.iter().map(|to| format!("{RECIPIENT}{to}\r\n")).collect();
-        format!("{SENDER}{}\r\n{recipients}{}", self.from, self.data)
-    }
-
-    fn from_file(number: u64, text: &str) -> Self {
-        let mut mail = Self { number, ..Self::default() };
-        let mut rest = text;
-        while let Some((line, after)) = rest.split_once("\r\n") {
-            if let Some(from) = line.strip_prefix(SENDER) {
-                from.clone_into(&mut mail.from);
-            } else if let Some(to) = line.strip_prefix(RECIPIENT) {
-                mail.to.push(to.to_owned());
-            } else {
-                break;
-            }
-            rest = after;
-        }
-        rest.clone_into(&mut mail.data);
-        mail
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Store {
     folder: Option<PathBuf>,
     mails: Mutex<VecDeque<Mail>>,
     newest: watch::Sender<u64>,
+    stalled: watch::Sender<bool>,
+    put_off: Mutex<HashSet<String>>,
 }
 
 impl Store {
@@ -97,6 +42,8 @@ impl Store {
             folder: folder.map(Path::to_path_buf),
             mails: Mutex::new(mails.into()),
             newest: watch::Sender::new(newest),
+            stalled: watch::Sender::new(false),
+            put_off: Mutex::default(),
         })
     }
 
@@ -137,6 +84,23 @@ impl Store {
             // Ends with an error only when the sender is gone, which `self` holds.
             let _ = newest.changed().await;
         }
+    }
+
+    /// Whether a recipient is to come again later: the first time it is named.
+    pub(super) fn puts_off(&self, recipient: &str) -> bool {
+        // nothing panics while it is held
+        self.put_off.lock().unwrap_or_else(PoisonError::into_inner).insert(recipient.to_owned())
+    }
+
+    /// Lets mails that were kept wait for their answer, or no longer.
+    pub(super) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+    }
+
+    pub(super) async fn answers(&self) {
+        let mut stalled = self.stalled.subscribe();
+        // fails only when the sender is gone, which `self` holds
+        let _ = stalled.wait_for(|stalled| !stalled).await;
     }
 
     fn file(&self, number: u64) -> Option<PathBuf> {
