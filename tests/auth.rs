@@ -339,3 +339,31 @@ async fn a_strict_installation_asks_for_more_of_a_password() {
     assert_eq!(fields(&register("password123").await.body), ["password"]);
     register("Password123").await.expect(201);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_ten_wrong_tries_an_account_is_closed_for_a_while_whether_it_exists_or_not() {
+    let world = World::new().await;
+    // each try comes from another address, as those of somebody do who has many
+    let settings = [("ATELIER_RATE_LIMITS", "on"), ("ATELIER_TRUSTED_PROXIES", "127.0.0.1")];
+    let api = world.api_with(&settings).await;
+    let (member, other) = (world.member(&api).await, world.member(&api).await);
+    let client = world.client(&api);
+    let attempt = async |email: &str, password: &str, address: usize| {
+        let request = client.request(Method::POST, "/api/v1/auth/login");
+        let request = request.header("x-forwarded-for", format!("198.51.100.{address}"));
+        client.send(request.json(&json!({ "email": email, "password": password }))).await
+    };
+    for email in [member.email.as_str(), "nobody@example.com"] {
+        let tries = (0..16).map(|address| attempt(email, "wrong horse 1", address + 1));
+        let answers = futures_util::future::join_all(tries).await;
+        let wrong = answers.iter().filter(|answer| answer.status.as_u16() == 401).count();
+        // one comes back every twelve seconds
+        assert!((10..16).contains(&wrong), "{wrong} were looked at, even side by side");
+        let refused = answers.into_iter().find(|answer| answer.status.as_u16() == 429).unwrap();
+        assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+        assert_eq!(refused.error(429), "RATE_LIMIT_EXCEEDED");
+    }
+    let right = attempt(&member.email.to_uppercase(), &member.password, 100).await;
+    assert_eq!(right.error(429), "RATE_LIMIT_EXCEEDED", "the right password is not looked at either");
+    attempt(&other.email, &other.password, 101).await.expect(200);
+}

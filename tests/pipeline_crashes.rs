@@ -63,6 +63,7 @@ fn ten_nodes(run: usize) -> (Value, Value) {
 async fn start(world: &World, tenant: &harness::Tenant, run: usize) -> Uuid {
     let (nodes, connections) = ten_nodes(run);
     let new = NewExecution {
+        id: Uuid::now_v7(),
         user_id: tenant.user,
         organization_id: tenant.organization,
         weight: 1,

@@ -31,6 +31,7 @@ pub(crate) async fn start(world: &World, tenant: &Tenant, nodes: Value, connecti
 async fn start_again(world: &World, tenant: &Tenant, run: (Value, Value, Value), retry_of: Option<Uuid>) -> Uuid {
     let (nodes, connections) = normalized(&run.0, &run.1);
     let new = NewExecution {
+        id: Uuid::now_v7(),
         user_id: tenant.user,
         organization_id: tenant.organization,
         weight: tenant.weight,

@@ -259,6 +259,37 @@ async fn the_paces_of_the_tiers_are_what_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_api_key_is_counted_by_itself_and_draws_on_its_owners_pace() {
+    let world = World::new().await;
+    let api = limited(&world).await;
+    let member = world.member(&api).await;
+    set_custom_limits(&world, &member, json!({ "requests_per_minute": 4, "requests_per_hour": null })).await;
+    let new = json!({ "name": "script", "permissions": ["*"] });
+    let key = member.client.post("/api-keys", new).await.expect(201)["key"].as_str().unwrap().to_owned();
+    let nobody = member.client.anonymous();
+    let with_key = |method: Method, path: &str| {
+        nobody.request(method, &format!("/api/v1{path}")).header("x-api-key", &key).json(&json!({}))
+    };
+    // reading: what the owner has used up is there for the key
+    let read = || member.client.request(Method::GET, "/api/v1/users/me");
+    assert_eq!(passed(&member.client, 51, read).await, 50);
+    let answer = nobody.send(with_key(Method::GET, "/users/me")).await;
+    assert_eq!(text(&answer, "x-ratelimit-identifier"), "api_key");
+    answer.expect(200);
+    assert_eq!(passed(&nobody, 50, || with_key(Method::GET, "/users/me")).await, 49);
+    // work: both together have the pace of one user
+    let began = Instant::now();
+    let ask = || member.client.request(Method::POST, "/api/v1/ai/chat").json(&json!({}));
+    let by_owner = passed(&member.client, 3, ask).await;
+    let by_key = passed(&nobody, 6, || with_key(Method::POST, "/ai/chat")).await;
+    // one comes back in 15 s
+    let refilled = usize::try_from(began.elapsed().as_secs() / 15).unwrap();
+    assert!((4..=4 + refilled).contains(&(by_owner + by_key)), "{by_owner} and {by_key} passed");
+    let refused = nobody.send(with_key(Method::POST, "/ai/chat")).await;
+    assert!(refused.status != 429 || refused.body["error"]["message"].as_str().unwrap().contains("\"user\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_one_bucket_refuses_takes_nothing_from_the_others() {
     let world = World::new().await;
     let api = limited(&world).await;

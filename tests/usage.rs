@@ -1,4 +1,4 @@
-//! `/ai/usage`, `/usage` and the quota: the same records, seen in several ways.
+//! `/ai/usage` and `/usage`: the same records, seen in several ways.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
 use diesel::sql_types::{BigInt, Int4, Text, Uuid as SqlUuid};
@@ -122,30 +122,4 @@ async fn dates_that_are_none_or_in_the_wrong_order_are_refused() {
         assert_eq!(answer.body["error"]["details"][0]["field"], field, "{path}: {}", answer.text);
         assert_eq!(answer.error(400), "VALIDATION_ERROR");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_quota_counts_what_succeeded_in_the_current_windows() {
-    let world = World::new().await;
-    let api = world.api().await;
-    let member = world.member(&api).await;
-    used(&world, &member, "gpt-4", "completed", "now()").await;
-    used(&world, &member, "gpt-4", "completed", "date_trunc('day', now(), 'UTC')").await;
-    used(&world, &member, "gpt-4", "failed", "now()").await;
-    used(&world, &member, "gpt-4", "completed", "date_trunc('month', now(), 'UTC') - interval '8 days'").await;
-    let quota = member.client.get("/ai/usage").await.expect(200)["quota"].clone();
-    assert_eq!(
-        quota,
-        json!({
-            "daily": { "used": 2, "limit": 50 }, "weekly": { "used": 2, "limit": 350 },
-            "monthly": { "used": 2, "limit": 1500 },
-        })
-    );
-    assert_eq!(member.client.get("/users/me").await.expect(200)["quota"], quota);
-    diesel::sql_query("UPDATE organizations SET subscription_tier = 'enterprise'")
-        .execute(&mut *world.conn().await)
-        .await
-        .unwrap();
-    let quota = member.client.get("/ai/usage").await.expect(200)["quota"].clone();
-    assert_eq!(quota["daily"], json!({ "used": 2, "limit": null }));
 }

@@ -1,33 +1,21 @@
 //! Addresses that clients want to be called at. What can be told from the address alone is told at once; what its name
 //! leads to is looked at by the worker that calls, each time.
 
-use shared::addresses::is_public;
-use std::net::IpAddr;
-use url::{Host, Url};
+use shared::addresses::Reach;
+use url::Url;
 
 /// Checks the address of a call back.
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub(crate) fn check_callback(address: &str, allow_private: bool) -> Result<(), &'static str> {
-    let Ok(url) = Url::parse(address) else { return Err("must be an absolute URL") };
-    if !["http", "https"].contains(&url.scheme()) {
-        return Err("must begin with http:// or https://");
-    }
-    let private = match url.host() {
-        None => return Err("must name a host"),
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            name == "localhost" || name.ends_with(".localhost")
-        }
-        Some(Host::Ipv4(ip)) => !is_public(IpAddr::V4(ip)),
-        Some(Host::Ipv6(ip)) => !is_public(IpAddr::V6(ip)),
-    };
-    if private && !allow_private { Err("must not lead to a private address") } else { Ok(()) }
+pub(crate) fn check_callback(address: &str, reach: &Reach) -> Result<(), String> {
+    let Ok(url) = Url::parse(address) else { return Err("must be an absolute URL".to_owned()) };
+    reach.check(&url).map_err(|refusal| refusal.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
     use super::*;
 
     #[test]
@@ -40,7 +28,7 @@ mod tests {
             "https://[::ffff:8.8.8.8]/",
             "HTTPS://Example.COM",
         ] {
-            assert_eq!(check_callback(address, false), Ok(()), "{address}");
+            assert_eq!(check_callback(address, &Reach::new(false)), Ok(()), "{address}");
         }
     }
 
@@ -71,8 +59,9 @@ mod tests {
             "http://[2002:7f00:1::]/",
             "http://[2001:db8::1]/",
         ] {
-            assert_eq!(check_callback(address, false), Err("must not lead to a private address"), "{address}");
-            assert_eq!(check_callback(address, true), Ok(()), "{address}");
+            let refusal = check_callback(address, &Reach::new(false)).unwrap_err();
+            assert_eq!(refusal, "must not lead to a private address", "{address}");
+            assert_eq!(check_callback(address, &Reach::new(true)), Ok(()), "{address}");
         }
     }
 
@@ -81,7 +70,7 @@ mod tests {
         for address in
             ["", "example.com", "/hook", "ftp://example.com/", "file:///etc/passwd", "http://", "mailto:a@b.c"]
         {
-            assert!(check_callback(address, true).is_err(), "{address}");
+            assert!(check_callback(address, &Reach::new(true)).is_err(), "{address}");
         }
     }
 }

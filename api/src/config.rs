@@ -3,6 +3,7 @@
 use crate::auth::passwords::PasswordPolicy;
 use ipnet::IpNet;
 use shared::{
+    addresses::Reach,
     config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Secret, Telemetry},
     limits::Limits,
     llm::Catalogue,
@@ -53,8 +54,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Networks of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether a run may call back to a private address.
-    pub webhook_allow_private: bool,
+    /// What webhooks and call backs of runs may lead to.
+    pub callbacks: Reach,
     /// How long requests in work may take to finish when the process is asked to stop.
     pub shutdown_grace: Duration,
 }
@@ -92,7 +93,7 @@ impl Config {
                 .filter(|origin| !origin.is_empty())
                 .collect(),
             trusted_proxies: networks(&mut from, "ATELIER_TRUSTED_PROXIES"),
-            webhook_allow_private: from.switch("ATELIER_WEBHOOK_ALLOW_PRIVATE", false),
+            callbacks: Reach::read(&mut from),
             shutdown_grace: from.seconds("ATELIER_SHUTDOWN_GRACE", 30),
         };
         config.check(&mut from);

@@ -4,14 +4,16 @@ use crate::{
     alias::PREFIX,
     auth::caller::X_API_KEY,
     error::{Code, Detail, ErrorBody, ErrorObject},
+    idempotency::LONGEST_KEY,
     rules::{self, Keys, Rule},
 };
 use actix_web::http::{Method, StatusCode};
 use utoipa::{
     OpenApi as _,
     openapi::{
-        Content, OpenApi, Ref, RefOr, Response, ResponseBuilder,
-        path::{Operation, PathItem},
+        Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+        path::{Operation, ParameterBuilder, ParameterIn, PathItem},
+        schema::{ObjectBuilder, Type},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -77,6 +79,9 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
             if path.starts_with(PREFIX) {
                 add_errors(operation);
             }
+            if method == Method::POST {
+                add_idempotency(operation);
+            }
             describe_responses(operation);
         }
     }
@@ -130,6 +135,32 @@ fn add_errors(operation: &mut Operation) {
         {
             *response = error(&response.description);
         }
+    }
+}
+
+/// Whoever is known may repeat any POST without doing its work twice. What is answered to others holds tokens, and is not
+/// kept.
+fn add_idempotency(operation: &mut Operation) {
+    if operation.security.is_none() {
+        return;
+    }
+    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(LONGEST_KEY));
+    let key = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Any visible ASCII characters. For 24 hours the same key, path and body get the first answer again, with \
+             `Idempotent-Replayed: true`; 409 while it is being answered, 422 with another body. After 429 and 5xx the \
+             key is free again.",
+        ))
+        .schema(Some(text));
+    operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
+    for (status, meaning) in [
+        (409, "A request with this `Idempotency-Key` is being answered"),
+        (422, "The `Idempotency-Key` was used with another body"),
+    ] {
+        operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(error(meaning)));
     }
 }
 

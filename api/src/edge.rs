@@ -76,7 +76,10 @@ pub(crate) async fn edge(
         response = response.map_body(|_, _| BoxBody::new(body::None::new()));
     }
     let headers = response.response_mut().headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    // an answer that is given again may name the request that it answered
+    if !headers.contains_key(X_REQUEST_ID)
+        && let Ok(value) = HeaderValue::from_str(&id)
+    {
         headers.insert(X_REQUEST_ID, value);
     }
     if in_api {
@@ -109,7 +112,7 @@ fn request_id(request: &ServiceRequest) -> String {
 }
 
 /// An error in its one form, whoever raised it; its cause goes into the log.
-fn render(error: &Error, request_id: &str) -> HttpResponse {
+pub(crate) fn render(error: &Error, request_id: &str) -> HttpResponse {
     if let Some(error) = error.as_error::<ApiError>() {
         match error.cause() {
             Some(cause) if error.code().status().is_server_error() => {

@@ -18,6 +18,7 @@ mod idempotency;
 mod limits;
 mod list;
 pub mod live;
+mod metering;
 mod origin;
 mod routes;
 mod rules;

@@ -7,6 +7,7 @@ use crate::{
     error::ApiError,
     fallback::{Allowed, fallback},
     handlers::docs::Documents,
+    idempotency::idempotent,
     limits::limit,
     routes,
     security::cors,
@@ -70,6 +71,7 @@ impl Server {
                 .configure(routes::routes)
                 .into_app()
                 .default_service(web::to(fallback))
+                .wrap(from_fn(idempotent))
                 .wrap(from_fn(admit))
                 .wrap(from_fn(limit))
                 .wrap(Condition::new(has_cors, cors(&app_state.config)))

@@ -1,7 +1,7 @@
 //! What every request may use: one value, shared by all threads.
 
 use crate::{
-    auth::{identities::Identities, passwords::Hasher, tokens::Keys},
+    auth::{identities::Identities, passwords::Hasher, tokens::Keys, tries::Turns},
     config::Config,
     durations::Durations,
     error::ApiError,
@@ -52,6 +52,8 @@ pub(crate) struct State {
     /// Who is behind a session or a key.
     pub(crate) identities: Identities,
     pub(crate) passwords: Hasher,
+    /// Tries on one account, one after another.
+    pub(crate) turns: Turns,
     pub(crate) started: Instant,
     /// How long runs of pipelines took lately.
     pub(crate) durations: Durations,
@@ -77,6 +79,7 @@ impl State {
             metrics: telemetry::init_metrics()?,
             keys: Keys::new(&config),
             passwords: Hasher::new()?,
+            turns: Turns::default(),
             started: Instant::now(),
             durations: Durations::default(),
             requests: TaskTracker::new(),

@@ -18,7 +18,8 @@ CREATE INDEX quota_windows_starts_idx ON quota_windows (starts);
 
 -- A metered job that has not ended: which windows hold its request. Gone when the job ends, however it ends.
 CREATE TABLE quota_reservations (
-    job_id          uuid PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+    -- looked for at the commit: a request may be counted before its job is written
+    job_id          uuid PRIMARY KEY REFERENCES jobs ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     user_id         uuid NOT NULL REFERENCES users ON DELETE CASCADE,
     organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
     -- the day, in UTC, that it was counted on

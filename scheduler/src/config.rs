@@ -1,6 +1,9 @@
 //! Settings of the scheduler.
 
-use shared::config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Telemetry};
+use shared::{
+    config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Telemetry},
+    limits::Limits,
+};
 use std::{net::SocketAddr, time::Duration};
 
 /// The shortest time after which a running job may be taken from its worker. Workers give a sign of life every three
@@ -27,6 +30,8 @@ pub struct Config {
     pub pace: Pace,
     /// How long things are kept.
     pub retention: Retention,
+    /// How many runs a schedule's creator may have.
+    pub limits: Limits,
 }
 
 /// How often each chore has its turn.
@@ -80,6 +85,7 @@ impl Config {
             bind: from_env.optional("ATELIER_SCHEDULER_BIND"),
             pace: Pace::read(from_env),
             retention: Retention::read(from_env),
+            limits: Limits::read(from_env),
         };
         from.finish(config)
     }

@@ -11,10 +11,15 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::{
     kind::Kind,
-    models::{DueSchedule, Execution, Missed, NewExecution, PipelineSchedule, PipelineStatus},
+    limits::Limits,
+    models::{
+        DueSchedule, Ended, Execution, Failure, Missed, NewExecution, PipelineSchedule, PipelineStatus, Quota,
+        QuotaExceeded,
+    },
     queue::Ticket,
     schedule::Timetable,
 };
+use uuid::Uuid;
 
 /// Schedules per transaction. Pipelines are read whole, and may be large.
 const PAGE: i64 = 20;
@@ -40,12 +45,14 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     let mut conn = context.pool.get().await.context("no connection to PostgreSQL")?;
     let mut count = 0;
     for _ in 0..PAGES {
-        let (found, tickets) = conn.transaction(async |conn| tick(conn, GRACE + pace).await).await?;
+        let Ticked { found, tickets, ended } =
+            conn.transaction(async |conn| tick(conn, &context.config.limits, GRACE + pace).await).await?;
         // from here on Redis only makes it fast: what is lost is found by requeue
         if let Err(error) = context.queue(Kind::PipelineRun.queue()).push(&tickets).await {
             tracing::debug!("scheduled runs were not pushed: {error}");
         }
-        count += tickets.len() as u64;
+        context.tell(&ended).await;
+        count += (tickets.len() + ended.events.len()) as u64;
         if found == 0 {
             break;
         }
@@ -53,11 +60,28 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     Ok(count)
 }
 
-/// Deals with the ticks of one page; returns how many there were, and what Redis is to be told.
-async fn tick(conn: &mut AsyncPgConnection, grace: TimeDelta) -> Result<(usize, Vec<Ticket>), QueryError> {
+/// What came of the ticks of one page; others are to be told after the commit.
+#[derive(Default)]
+struct Ticked {
+    /// How many there were.
+    found: usize,
+    /// Runs that wait for a worker.
+    tickets: Vec<Ticket>,
+    /// Runs that were refused, and what follows from either.
+    ended: Ended,
+}
+
+/// Deals with the ticks of one page.
+async fn tick(conn: &mut AsyncPgConnection, limits: &Limits, grace: TimeDelta) -> Result<Ticked, QueryError> {
     let now = PipelineSchedule::clock(conn).await?;
     let due = PipelineSchedule::lock_due(conn, now, PAGE).await?;
-    let (found, mut tickets) = (due.len(), Vec::new());
+    let mut ticked = Ticked { found: due.len(), ..Ticked::default() };
+    if !due.is_empty() {
+        // all at once and before any pipeline, as whoever runs one does
+        let (users, organizations): (Vec<_>, Vec<_>) =
+            due.iter().map(|due| (due.schedule.created_by, due.schedule.organization_id)).unzip();
+        Quota::lock(conn, &users, &organizations).await?;
+    }
     for due in due {
         let id = due.schedule.id;
         let Ok(timetable) = Timetable::read(&due.schedule.cron, &due.schedule.timezone) else {
@@ -67,11 +91,10 @@ async fn tick(conn: &mut AsyncPgConnection, grace: TimeDelta) -> Result<(usize, 
             continue;
         };
         let Decision { run, next } = decide(&timetable, &due, now, grace);
-        let ticket = if run { start(conn, due).await? } else { None };
-        PipelineSchedule::advance(conn, id, next, ticket.is_some()).await?;
-        tickets.extend(ticket);
+        let ran = run && start(conn, limits, due, &mut ticked).await?;
+        PipelineSchedule::advance(conn, id, next, ran).await?;
     }
-    Ok((found, tickets))
+    Ok(ticked)
 }
 
 fn decide(timetable: &Timetable, due: &DueSchedule, now: DateTime<Utc>, grace: TimeDelta) -> Decision {
@@ -87,10 +110,31 @@ fn decide(timetable: &Timetable, due: &DueSchedule, now: DateTime<Utc>, grace: T
     Decision { run: true, next: timetable.next_after(due.tick) }
 }
 
-/// Accepts the run of a tick. `None`: the tick has had its run.
-async fn start(conn: &mut AsyncPgConnection, due: DueSchedule) -> Result<Option<Ticket>, QueryError> {
+/// Why a run was not accepted.
+enum Refusal {
+    /// Its creator, or the organization, has no request left.
+    Quota(QuotaExceeded),
+    /// Among others: the tick has had its run.
+    Query(QueryError),
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+/// Accepts the run of a tick, which counts as a request of the schedule's creator. Past the quota it is written down as a
+/// run that has failed, so that they see why nothing happened. `false`: the tick has had its run.
+async fn start(
+    conn: &mut AsyncPgConnection,
+    limits: &Limits,
+    due: DueSchedule,
+    ticked: &mut Ticked,
+) -> Result<bool, QueryError> {
     let DueSchedule { schedule, tick, pipeline, tier } = due;
     let new = NewExecution {
+        id: Uuid::now_v7(),
         user_id: schedule.created_by,
         organization_id: schedule.organization_id,
         weight: tier.weight(),
@@ -107,13 +151,35 @@ async fn start(conn: &mut AsyncPgConnection, due: DueSchedule) -> Result<Option<
         cost_limit_nanos: None,
         token_limit: None,
     };
-    // a transaction within the transaction: if the tick has had its run, only this is undone
-    match conn.transaction(async |conn| Execution::start(conn, new).await).await {
-        Ok(started) => Ok(Some(started.ticket)),
+    // a transaction within the transaction: if the tick has had its run, or may have none, only this is undone
+    let accepted = conn.transaction(async |conn| {
+        match Quota::reserve(conn, limits, new.user_id, new.organization_id, new.id).await? {
+            Ok(hints) => Ok((Execution::start(conn, new.clone()).await?.ticket, hints)),
+            Err(exceeded) => Err(Refusal::Quota(exceeded)),
+        }
+    });
+    let refused = match accepted.await {
+        Ok((ticket, hints)) => {
+            ticked.tickets.push(ticket);
+            ticked.ended.hints.extend(hints);
+            return Ok(true);
+        }
+        Err(Refusal::Quota(exceeded)) => {
+            let failure = Failure { code: "quota_exceeded".to_owned(), message: exceeded.to_string() };
+            conn.transaction(async |conn| Execution::refuse(conn, new, failure).await).await
+        }
+        Err(Refusal::Query(error)) => Err(error),
+    };
+    match refused {
+        Ok(Ended { events, hints, .. }) => {
+            ticked.ended.events.extend(events);
+            ticked.ended.hints.extend(hints);
+            Ok(true)
+        }
         Err(QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, details))
             if details.constraint_name() == Some("executions_tick_key") =>
         {
-            Ok(None)
+            Ok(false)
         }
         Err(error) => Err(error),
     }

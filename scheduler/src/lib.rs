@@ -19,10 +19,10 @@ use metrics::gauge;
 use redis::aio::ConnectionManager;
 use serde_json::json;
 use shared::{
-    db,
-    models::Waiting,
+    db, events,
+    models::{Ended, Waiting},
     monitoring,
-    queue::{Queue, QueueError},
+    queue::{Hint, Queue, QueueError},
     storage::Storage,
 };
 use std::{
@@ -74,6 +74,22 @@ impl Context {
             pushed += self.queue(name).push(&tickets).await?;
         }
         Ok(pushed)
+    }
+
+    /// Tells listeners and queues of jobs that have ended, after the commit. Redis only makes it fast: what is lost is found
+    /// by requeue, and events are stored.
+    async fn tell(&self, ended: &Ended) {
+        let prefix = &self.config.redis.prefix;
+        if let Err(error) = Hint::push(&ended.hints, &self.redis, prefix).await {
+            tracing::debug!("jobs that followed were not pushed: {error}");
+        }
+        if ended.events.is_empty() {
+            return;
+        }
+        let announcement = events::announcement(prefix, &ended.events);
+        if let Err(error) = announcement.query_async::<()>(&mut self.redis.clone()).await {
+            tracing::debug!("the ends of jobs were not published: {error}");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use shared::models::Job;
+use shared::models::{IdempotencyKey, Job};
 use std::time::Duration;
 
 /// Rows per statement.
@@ -48,6 +48,17 @@ const BUDGETS: &str = "DELETE FROM budgets WHERE (scope, period) IN ( \
     SELECT scope, period FROM budgets WHERE job_id IS NULL AND period < ($1 AT TIME ZONE 'UTC')::date - 31 \
     ORDER BY period LIMIT $2)";
 
+/// What was used in windows of time that are over for good.
+const WINDOWS: &str = "DELETE FROM quota_windows WHERE (scope, period, starts) IN ( \
+    SELECT scope, period, starts FROM quota_windows WHERE starts < ($1 AT TIME ZONE 'UTC')::date ORDER BY starts LIMIT $2)";
+
+/// Answers that a repeated request gets no more.
+const ANSWERS: &str = "DELETE FROM idempotency_keys WHERE (user_id, route, hash) IN ( \
+    SELECT user_id, route, hash FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+
+/// How long windows of quotas are kept: the longest one, twice.
+const WINDOWS_KEPT: Duration = Duration::from_secs(62 * 24 * 3600);
+
 /// Jobs that brought something to somebody, with what they brought. Those whose webhook or mail is gone go with all jobs.
 const DELIVERIES: &str = "DELETE FROM jobs WHERE id IN ( \
     SELECT d.id FROM webhook_deliveries d JOIN jobs j ON j.id = d.id \
@@ -74,6 +85,8 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     deleted += prune(&mut conn, MAILS, before(retention.deliveries)).await?;
     deleted += prune(&mut conn, USAGE, before(retention.usage)).await?;
     deleted += prune(&mut conn, BUDGETS, before(retention.usage)).await?;
+    deleted += prune(&mut conn, WINDOWS, before(WINDOWS_KEPT)).await?;
+    deleted += prune(&mut conn, ANSWERS, before(IdempotencyKey::KEPT)).await?;
     deleted += prune(&mut conn, AUDIT, before(retention.audit)).await?;
     Ok(deleted)
 }

@@ -7,11 +7,7 @@
 use crate::Context;
 use anyhow::{Context as _, Result};
 use diesel_async::RunQueryDsl;
-use shared::{
-    events::{self, Event},
-    models::{Ended, Job, Rescued},
-    queue::Hint,
-};
+use shared::models::{Ended, Job, Rescued};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -56,7 +52,7 @@ impl Rescue {
             for rescued in rescued {
                 match rescued {
                     Rescued::Again(job) => again.push(job),
-                    Rescued::Ended(Ended { events, hints }) => {
+                    Rescued::Ended(Ended { events, hints, quiet: _ }) => {
                         ended.events.extend(events);
                         ended.hints.extend(hints);
                     }
@@ -66,23 +62,10 @@ impl Rescue {
             if let Err(error) = context.push(&again).await {
                 tracing::debug!("rescued jobs were not pushed: {error}");
             }
-            if let Err(error) = Hint::push(&ended.hints, &context.redis, &context.config.redis.prefix).await {
-                tracing::debug!("jobs that followed were not pushed: {error}");
-            }
-            if let Err(error) = publish(context, &ended.events).await {
-                tracing::debug!("the ends of jobs were not published: {error}");
-            }
+            context.tell(&ended).await;
             if found < PAGE as usize {
                 return Ok(count);
             }
         }
     }
-}
-
-async fn publish(context: &Context, ended: &[Event]) -> Result<()> {
-    if ended.is_empty() {
-        return Ok(());
-    }
-    let announcement = events::announcement(&context.config.redis.prefix, ended);
-    Ok(announcement.query_async(&mut context.redis.clone()).await?)
 }

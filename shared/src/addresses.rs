@@ -1,6 +1,10 @@
 //! Which addresses clients may have called. The API refuses others where it can tell, and workers whenever they call: both
 //! must mean the same.
 
+mod reach;
+
+pub use reach::{Reach, Refusal};
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address belongs to the internet at large.

@@ -146,6 +146,7 @@ table! { webhooks (id) {
     secret -> Text, previous_secret -> Nullable<Text>, previous_secret_until -> Nullable<Timestamptz>,
     is_active -> Bool, ordered -> Bool, disabled_reason -> Nullable<Text>, failures -> Int4,
     last_delivery_at -> Nullable<Timestamptz>, created_at -> Timestamptz, updated_at -> Timestamptz,
+    first_open -> Int8,
 } }
 table! { webhook_deliveries (id) {
     id -> Uuid, webhook_id -> Nullable<Uuid>, execution_id -> Nullable<Uuid>, event -> Text, body -> Text,

@@ -1,9 +1,27 @@
 //! Several people in one organization.
 
 use crate::{Api, Member, World};
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::{
+    QueryableByName,
+    sql_types::{Jsonb, Text, Uuid as SqlUuid},
+};
 use diesel_async::RunQueryDsl;
+use serde_json::{Value, json};
 use uuid::Uuid;
+
+/// A mail that waited to be sent.
+#[derive(Debug, QueryableByName)]
+pub struct WaitingMail {
+    /// The address.
+    #[diesel(sql_type = Text)]
+    pub recipient: String,
+    /// Which one.
+    #[diesel(sql_type = Text)]
+    pub template: String,
+    /// What its job is told.
+    #[diesel(sql_type = Jsonb)]
+    pub payload: Value,
+}
 
 impl World {
     /// A new user, logged in, who belongs to the organization of `of` with this role.
@@ -21,6 +39,17 @@ impl World {
         .unwrap();
         colleague
     }
+
+    /// The mails that wait, oldest first; nobody will send them.
+    pub async fn take_mails(&self) -> Vec<WaitingMail> {
+        diesel::sql_query(
+            "WITH taken AS (DELETE FROM jobs WHERE kind = 'mail' AND status = 'queued' RETURNING id, payload) \
+             SELECT recipient, template, payload FROM taken JOIN mails USING (id) ORDER BY mails.created_at, id",
+        )
+        .load(&mut self.conn().await)
+        .await
+        .unwrap()
+    }
 }
 
 impl Member {
@@ -32,5 +61,17 @@ impl Member {
     /// The organization that the user made by registering.
     pub fn organization_id(&self) -> Uuid {
         self.registration["user"]["organization_id"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// What the user is now, and where.
+    pub async fn place(&self) -> (String, Uuid) {
+        let me = self.client.get("/users/me").await.expect(200);
+        (me["role"].as_str().unwrap().to_owned(), me["organization_id"].as_str().unwrap().parse().unwrap())
+    }
+
+    /// Invites somebody into the current organization; returns the answer, which holds the token.
+    pub async fn invite(&self, email: &str, role: &str) -> Value {
+        let body = json!({ "email": email, "role": role });
+        self.client.post("/organizations/current/invitations", body).await.expect(201)
     }
 }

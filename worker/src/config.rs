@@ -1,7 +1,8 @@
 //! The worker's settings.
 
-use crate::{mail, pools::Pools};
+use crate::{mail, pools::Pools, webhooks::Schedule};
 use shared::{
+    addresses::Reach,
     config::{ConfigError, ObjectStore, Postgres, Reader, Redis, Telemetry},
     llm::Catalogue,
 };
@@ -35,12 +36,45 @@ pub struct Config {
     pub vision_threads: usize,
     /// Whether `http` nodes may reach private addresses: this host, its network.
     pub http_allow_private: bool,
+    /// How webhooks are delivered.
+    pub webhooks: Webhooks,
     /// How mail is sent.
     pub mail: mail::Settings,
     /// How long running jobs may go on after SIGTERM.
     pub grace: Duration,
     /// How often a running job says that it is alive; the scheduler takes it for dead after five times that.
     pub heartbeat: Duration,
+}
+
+/// How webhooks are delivered.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    /// Which addresses they may lead to.
+    pub reach: Reach,
+    /// When a delivery is tried again.
+    pub schedule: Schedule,
+    /// How long a receiver may take to answer.
+    pub timeout: Duration,
+    /// Requests to one receiver at a time.
+    pub concurrency: usize,
+}
+
+impl Webhooks {
+    fn read(from: &mut Reader) -> Self {
+        let settings = Self {
+            reach: Reach::read(from),
+            schedule: from.or("ATELIER_WEBHOOK_SCHEDULE", Schedule::default()),
+            timeout: from.seconds("ATELIER_WEBHOOK_TIMEOUT", 15),
+            concurrency: from.or("ATELIER_WEBHOOK_CONCURRENCY", 32),
+        };
+        if !(1..=30).contains(&settings.timeout.as_secs()) {
+            from.problem("ATELIER_WEBHOOK_TIMEOUT: between 1 and 30 seconds");
+        }
+        if !(1..=256).contains(&settings.concurrency) {
+            from.problem("ATELIER_WEBHOOK_CONCURRENCY: between 1 and 256");
+        }
+        settings
+    }
 }
 
 impl Config {
@@ -81,6 +115,7 @@ impl Config {
             onnxruntime: from.optional("ORT_DYLIB_PATH"),
             vision_threads: from.or("ATELIER_VISION_THREADS", cores.min(2)),
             http_allow_private: from.switch("ATELIER_HTTP_ALLOW_PRIVATE", false),
+            webhooks: Webhooks::read(&mut from),
             mail: mail::Settings::read(&mut from),
             grace: from.seconds("ATELIER_WORKER_GRACE", 20),
             heartbeat: from.seconds("ATELIER_HEARTBEAT", 3),

@@ -3,12 +3,14 @@
 use crate::{
     config::Config,
     context::{Context, StopReason},
-    execute::{self, execute},
+    execute::{self, Luggage, execute},
     pools::Pool,
+    webhooks::Admitted,
 };
 use anyhow::{Result, anyhow};
 use apalis::prelude::*;
 use shared::{
+    kind::Kind,
     models::{Job, JobStep},
     queue::{Ack, BackendOptions, LeaseBackend, Queue, spawn_handlers},
 };
@@ -34,8 +36,7 @@ enum Claimed {
 /// A job held by this process.
 struct Held {
     job: Job,
-    /// Its steps, unless they could not be read.
-    steps: Option<Vec<JobStep>>,
+    luggage: Luggage,
     /// Keeps jobs waiting that run alone.
     turn: Arc<OwnedRwLockReadGuard<()>>,
 }
@@ -106,8 +107,8 @@ fn backend(station: &Arc<Station>, stop: CancellationToken, tasks: TaskTracker) 
 async fn handle(claimed: Claimed, station: Data<Arc<Station>>) -> Ack {
     match claimed {
         Claimed::Job(held) => {
-            let Held { job, steps, turn } = *held;
-            let ack = execute(&station.context, &station.pool, &station.queue, job, steps).await;
+            let Held { job, luggage, turn } = *held;
+            let ack = execute(&station.context, &station.pool, &station.queue, job, luggage).await;
             drop(turn);
             ack
         }
@@ -124,10 +125,23 @@ impl Station {
         let turn = Arc::new(turn.map_err(|_| anyhow!("a job that runs alone has its turn in this process"))?);
         let mut conn = context.pool.get().await?;
         let attempts = self.pool.attempts;
+        let delivers = self.queue.name() == Kind::WebhookDelivery.queue();
+        let mut admitted =
+            if delivers { context.webhooks.admit(&mut conn, &self.queue, ids).await? } else { Admitted::all(ids) };
+        let ids = std::mem::take(&mut admitted.ids);
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let jobs = Job::claim(&mut conn, &ids, &context.worker, attempts).await?;
         let held: Vec<_> = jobs.iter().map(|job| job.id).collect();
         // The jobs are held from here on, so no error may lose them: what cannot be read now is read by each of them.
-        let mut steps = JobStep::list_of_jobs(&mut conn, &held).await.ok().map(by_job);
+        let mut steps = if delivers {
+            admitted.load(&mut conn, &held).await;
+            // they have none
+            Some(HashMap::new())
+        } else {
+            JobStep::list_of_jobs(&mut conn, &held).await.ok().map(by_job)
+        };
         let suspects = if jobs.len() < ids.len() {
             Job::list_suspects(&mut conn, &ids, attempts).await.unwrap_or_default()
         } else {
@@ -136,7 +150,8 @@ impl Station {
         let mut claimed = Vec::with_capacity(ids.len());
         for job in jobs {
             let steps = steps.as_mut().map(|steps| steps.remove(&job.id).unwrap_or_default());
-            claimed.push((job.id, Claimed::Job(Box::new(Held { job, steps, turn: turn.clone() }))));
+            let luggage = Luggage { steps, errand: admitted.take(job.id) };
+            claimed.push((job.id, Claimed::Job(Box::new(Held { job, luggage, turn: turn.clone() }))));
         }
         claimed.extend(suspects.into_iter().map(|id| (id, Claimed::Suspect(id))));
         Ok(claimed)
@@ -152,7 +167,7 @@ impl Station {
         let ack = match job.await {
             Ok(Some(job)) => {
                 tracing::warn!(job = %id, crashes = job.crashes, "processes died during this job; it runs alone now");
-                execute(context, &self.pool, &self.queue, job, None).await
+                execute(context, &self.pool, &self.queue, job, Luggage::default()).await
             }
             Ok(None) => Ack::Done,
             Err(error) => {

@@ -8,10 +8,11 @@ use crate::{
     outbound::Outbound,
     publisher::Publisher,
     vision::{Engine, Registry, Runtime},
+    webhooks::Webhooks,
 };
 use anyhow::{Context as _, Result};
 use redis::aio::ConnectionManager;
-use shared::{db::Pool, kind::Kind, llm::Catalogue, storage::Storage};
+use shared::{addresses::Reach, db::Pool, kind::Kind, llm::Catalogue, storage::Storage};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -20,6 +21,9 @@ use std::{
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// What servers that pipelines ask are told of who asks.
+const USER_AGENT: &str = concat!("atelier/", env!("CARGO_PKG_VERSION"));
 
 /// What every job of this process shares.
 pub(crate) struct Context {
@@ -36,8 +40,10 @@ pub(crate) struct Context {
     pub(crate) llm: Llm,
     /// Which language models there are.
     pub(crate) models: Catalogue,
-    /// Requests to other people's servers.
+    /// Requests of pipelines to other people's servers.
     pub(crate) outbound: Outbound,
+    /// Webhook deliveries.
+    pub(crate) webhooks: Webhooks,
     pub(crate) mailer: Mailer,
     pub(crate) vision_threads: usize,
     pub(crate) heartbeat: Duration,
@@ -67,7 +73,8 @@ impl Context {
             engine,
             llm: Llm::new(config.models.clone(), providers),
             models: config.models.clone(),
-            outbound: Outbound::new(config.http_allow_private)?,
+            outbound: Outbound::new(Reach::new(config.http_allow_private), USER_AGENT)?,
+            webhooks: Webhooks::new(&config.webhooks, &config.pools)?,
             mailer: Mailer::new(&config.mail)?,
             vision_threads: config.vision_threads,
             heartbeat: config.heartbeat,

@@ -5,19 +5,30 @@
 
 use crate::{
     context::{Context, StopReason},
+    finisher::Finished,
     jobs,
     outcome::{Outcome, Stop},
     pools::Pool,
     reporter::Reporter,
+    webhooks::Errand,
     write_error::{Pauses, WriteError},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use shared::{
-    models::{Ending, Failure, Finish, Job, JobStep},
+    models::{Ending, Failure, Finish, Job, JobStep, Waiting},
     queue::{Ack, Queue},
 };
 use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 use tracing::Instrument;
+
+/// What an attempt begins with beside its job.
+#[derive(Default)]
+pub(crate) struct Luggage {
+    /// The steps of earlier attempts, unless they could not be read.
+    pub(crate) steps: Option<Vec<JobStep>>,
+    /// What a webhook delivery brings along.
+    pub(crate) errand: Errand,
+}
 
 /// How often the database may refuse the end of an attempt before it is given up.
 const REFUSALS: usize = 5;
@@ -30,10 +41,10 @@ pub(crate) fn execute<'a>(
     pool: &'a Pool,
     queue: &'a Queue,
     job: Job,
-    steps: Option<Vec<JobStep>>,
+    luggage: Luggage,
 ) -> BoxFuture<'a, Ack> {
     let span = tracing::info_span!("job", id = %job.id, kind = %job.kind, attempt = job.attempt);
-    attempt(context, pool, queue, job, steps).instrument(span).boxed()
+    attempt(context, pool, queue, job, luggage).instrument(span).boxed()
 }
 
 /// What is to be written down about an attempt.
@@ -44,7 +55,7 @@ enum End {
     Lost,
 }
 
-async fn attempt(context: &Context, pool: &Pool, queue: &Queue, job: Job, steps: Option<Vec<JobStep>>) -> Ack {
+async fn attempt(context: &Context, pool: &Pool, queue: &Queue, job: Job, luggage: Luggage) -> Ack {
     let registered = context.running.register(job.id, job.attempt);
     let started = std::time::Instant::now();
     let end = tokio::select! {
@@ -54,7 +65,7 @@ async fn attempt(context: &Context, pool: &Pool, queue: &Queue, job: Job, steps:
             StopReason::HandBack => End::HandBack,
             StopReason::Lost => End::Lost,
         },
-        end = run(context, pool, &job, steps) => end,
+        end = run(context, pool, &job, luggage) => end,
     };
     let word = settle(context, pool, queue, &job, end).await;
     metrics::counter!("atelier_attempts_total", "kind" => job.kind.as_str(), "outcome" => word).increment(1);
@@ -65,14 +76,15 @@ async fn attempt(context: &Context, pool: &Pool, queue: &Queue, job: Job, steps:
 }
 
 /// The handler under its timeout; a panic is an outcome like any other.
-async fn run(context: &Context, pool: &Pool, job: &Job, steps: Option<Vec<JobStep>>) -> End {
+async fn run(context: &Context, pool: &Pool, job: &Job, luggage: Luggage) -> End {
+    let Luggage { steps, errand } = luggage;
     let handler = async {
         let steps = match steps {
             Some(steps) => steps,
             None => earlier_steps(context, job).await?,
         };
         let reporter = Reporter::new(context, job, steps);
-        jobs::run(&reporter, job).await
+        jobs::run(&reporter, job, errand).await
     };
     let caught = AssertUnwindSafe(handler).catch_unwind();
     match tokio::time::timeout(pool.timeout, caught).await {
@@ -148,6 +160,12 @@ async fn write(
         End::Outcome(Outcome::Fail { failure, result }) => {
             finish(context, job, Ending::Failed(failure.clone(), result.clone()), "failed").await
         }
+        End::Outcome(Outcome::TryAgain { after, tried, failure }) => {
+            let mut conn = context.pool.get().await?;
+            let waiting = tried.try_again(&mut conn, job.id, job.attempt, *after, failure).await;
+            drop(conn);
+            put_back(context, queue, job, waiting?, "retried").await
+        }
         End::Outcome(Outcome::Retry { charge: true, failure, .. }) if job.charged_attempts() >= pool.attempts => {
             let failure = Failure { code: failure.code.clone(), message: last_words(job, pool, failure) };
             finish(context, job, Ending::Failed(failure, None), "failed").await
@@ -169,8 +187,11 @@ fn last_words(job: &Job, pool: &Pool, failure: &Failure) -> String {
 
 async fn finish(context: &Context, job: &Job, ending: Ending, word: &'static str) -> Result<&'static str, WriteError> {
     let finish = Finish { id: job.id, kind: job.kind, attempt: job.attempt, ending };
-    let Some(event) = context.finisher.finish(finish).await? else { return Ok("lost") };
-    context.publisher.publish(event);
+    match context.finisher.finish(finish).await? {
+        Finished::Lost => return Ok("lost"),
+        Finished::Quietly => {}
+        Finished::Told(event) => context.publisher.publish(*event),
+    }
     Ok(word)
 }
 
@@ -186,7 +207,18 @@ async fn again(
     let mut conn = context.pool.get().await?;
     let waiting = Job::retry(&mut conn, job.id, job.attempt, after, forgiven, failure).await;
     drop(conn);
-    let Some(waiting) = waiting? else {
+    put_back(context, queue, job, waiting?, word).await
+}
+
+/// Tells Redis of a job that waits for its next attempt.
+async fn put_back(
+    context: &Context,
+    queue: &Queue,
+    job: &Job,
+    waiting: Option<Waiting>,
+    word: &'static str,
+) -> Result<&'static str, WriteError> {
+    let Some(waiting) = waiting else {
         // somebody asked for the end of the job, or it is another's
         return finish(context, job, Ending::Cancelled, "cancelled").await;
     };

@@ -26,7 +26,17 @@ const MOST: usize = 100;
 /// Transactions at a time: one that waits for a lock does not hold up all others.
 const FLIGHTS: usize = 3;
 
-type Answer = Result<Option<Event>, WriteError>;
+type Answer = Result<Finished, WriteError>;
+
+/// What became of the end of an attempt.
+pub(crate) enum Finished {
+    /// It is written, and listeners are to be told.
+    Told(Box<Event>),
+    /// It is written, and nobody listens.
+    Quietly,
+    /// The attempt no longer holds the job.
+    Lost,
+}
 
 /// The way to the task that ends jobs.
 pub(crate) struct Finisher(mpsc::Sender<Request>);
@@ -54,7 +64,7 @@ pub(crate) fn new() -> (Finisher, Requests) {
 }
 
 impl Finisher {
-    /// Ends a job; returns when that is committed. `None`: the attempt no longer holds it.
+    /// Ends a job; returns when that is committed.
     pub(crate) async fn finish(&self, finish: Finish) -> Answer {
         let (answer, answered) = oneshot::channel();
         let gone = || WriteError::Unreachable("this process is ending".to_owned());
@@ -94,23 +104,23 @@ async fn write(ledger: Ledger, mut requests: Vec<Request>) {
     for Request { finish, answer } in requests {
         if finishes.last().is_some_and(|later| later.id == finish.id) {
             // whoever asked may be gone, here and below
-            let _ = answer.send(Ok(None));
+            let _ = answer.send(Ok(Finished::Lost));
         } else {
             finishes.push(finish);
             answers.push(answer);
         }
     }
     match ledger.finish(&finishes).await {
-        Ok((mut events, hints)) => {
+        Ok((mut ended, hints)) => {
             for (finish, answer) in finishes.iter().zip(answers) {
-                let _ = answer.send(Ok(events.remove(&finish.id)));
+                let _ = answer.send(Ok(ended.remove(&finish.id).unwrap_or(Finished::Lost)));
             }
             ledger.hint(&hints).await;
         }
         Err(WriteError::Refused(_)) if finishes.len() > 1 => {
             for (finish_one, answer) in finishes.iter().zip(answers) {
                 let (ended, hints) = match ledger.finish(std::slice::from_ref(finish_one)).await {
-                    Ok((mut events, hints)) => (Ok(events.remove(&finish_one.id)), hints),
+                    Ok((mut ended, hints)) => (Ok(ended.remove(&finish_one.id).unwrap_or(Finished::Lost)), hints),
                     Err(error) => (Err(error), Vec::new()),
                 };
                 let _ = answer.send(ended);
@@ -126,13 +136,14 @@ async fn write(ledger: Ledger, mut requests: Vec<Request>) {
 }
 
 impl Ledger {
-    /// Ends jobs in one transaction: the last events of those that ended, and the jobs that follow.
-    async fn finish(&self, finishes: &[Finish]) -> Result<(HashMap<Uuid, Event>, Vec<Hint>), WriteError> {
+    /// Ends jobs in one transaction: those that ended, and the jobs that follow.
+    async fn finish(&self, finishes: &[Finish]) -> Result<(HashMap<Uuid, Finished>, Vec<Hint>), WriteError> {
         if finishes.is_empty() {
             return Ok((HashMap::new(), Vec::new()));
         }
-        let Ended { events, hints } = Job::finish(&mut *self.pool.get().await?, finishes).await?;
-        Ok((events.into_iter().map(|event| (event.job_id, event)).collect(), hints))
+        let Ended { events, quiet, hints } = Job::finish(&mut *self.pool.get().await?, finishes).await?;
+        let told = events.into_iter().map(|event| (event.job_id, Finished::Told(Box::new(event))));
+        Ok((told.chain(quiet.into_iter().map(|id| (id, Finished::Quietly))).collect(), hints))
     }
 
     /// Tells Redis of jobs that followed; a lost hint is repaired by the scheduler.

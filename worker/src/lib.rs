@@ -22,6 +22,7 @@ pub mod pools;
 mod publisher;
 mod reporter;
 pub mod vision;
+pub mod webhooks;
 mod write_error;
 
 use anyhow::{Context as _, Result};

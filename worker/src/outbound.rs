@@ -10,23 +10,26 @@ use reqwest::{
     header::{HeaderMap, HeaderName},
     redirect::Policy,
 };
-use shared::addresses::is_public;
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
-use url::Host;
+use shared::addresses::{Reach, Refusal};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Most bytes of an answer.
+/// Most bytes of an answer that is wanted whole.
 pub(crate) const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Sends requests to public addresses, over connections that are kept.
+/// What is read of an answer whose beginning is enough, so that its connection can be used again.
+const READ_ON: usize = 64 * 1024;
+
+/// How long the rest of an answer is waited for when its beginning is enough.
+const LISTENING: Duration = Duration::from_secs(2);
+
+/// Sends requests to addresses within reach, over connections that are kept.
 pub(crate) struct Outbound {
     client: Client,
-    allow_private: bool,
+    reach: Arc<Reach>,
 }
 
 /// What is sent.
@@ -50,7 +53,7 @@ pub(crate) struct Incoming {
 /// Why nothing came back.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutboundError {
-    /// Its scheme, or the address it names.
+    /// Its scheme, its port, or the address it leads to.
     #[error("{0}")]
     Refused(String),
     /// No answer in time.
@@ -78,17 +81,15 @@ impl OutboundError {
 #[error("{0} leads to a private address, which is not allowed")]
 struct Private(String);
 
-struct Checked {
-    allow_private: bool,
-}
+struct Checked(Arc<Reach>);
 
 impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
+        let reach = self.0.clone();
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             // one private address among several is reason enough: who owns the name chooses which is taken
-            if !allow_private && found.iter().any(|address| !is_public(address.ip())) {
+            if found.iter().any(|address| !reach.admits(name.as_str(), address.ip())) {
                 return Err(Private(name.as_str().to_owned()).into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -97,25 +98,21 @@ impl Resolve for Checked {
 }
 
 impl Outbound {
-    pub(crate) fn new(allow_private: bool) -> reqwest::Result<Self> {
+    pub(crate) fn new(reach: Reach, user_agent: &str) -> reqwest::Result<Self> {
+        let reach = Arc::new(reach);
         let client = Client::builder()
-            .dns_resolver(std::sync::Arc::new(Checked { allow_private }))
+            .dns_resolver(Arc::new(Checked(reach.clone())))
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT)
-            .user_agent(concat!("atelier/", env!("CARGO_PKG_VERSION")))
+            .user_agent(user_agent)
             .build()?;
-        Ok(Self { client, allow_private })
+        Ok(Self { client, reach })
     }
 
     /// Sends a request and reads the whole answer, whatever its status.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Incoming, OutboundError> {
-        self.check(&outgoing.url)?;
-        let mut request = self.client.request(outgoing.method, outgoing.url).headers(outgoing.headers);
-        if let Some(body) = outgoing.body {
-            request = request.body(body);
-        }
-        let mut answer = request.timeout(outgoing.timeout).send().await.map_err(of_reqwest)?;
+        let mut answer = self.ask(outgoing).await?;
         let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
         let mut body = BytesMut::new();
         while let Some(piece) = answer.chunk().await.map_err(of_reqwest)? {
@@ -127,21 +124,44 @@ impl Outbound {
         Ok(Incoming { status, headers, body: body.freeze() })
     }
 
+    /// Sends a request and keeps at most `most` bytes of the answer, whatever its status. An answer has come when its head
+    /// has: what is missing of the rest does no harm.
+    pub(crate) async fn send_briefly(&self, outgoing: Outgoing, most: usize) -> Result<Incoming, OutboundError> {
+        let mut answer = self.ask(outgoing).await?;
+        let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
+        let (mut body, mut read) = (BytesMut::new(), 0);
+        let end = Instant::now() + LISTENING;
+        while read < READ_ON
+            && let Ok(Ok(Some(piece))) = tokio::time::timeout_at(end, answer.chunk()).await
+        {
+            read += piece.len();
+            body.extend_from_slice(&piece[..piece.len().min(most - body.len())]);
+        }
+        Ok(Incoming { status, headers, body: body.freeze() })
+    }
+
+    async fn ask(&self, outgoing: Outgoing) -> Result<reqwest::Response, OutboundError> {
+        self.check(&outgoing.url)?;
+        let mut request = self.client.request(outgoing.method, outgoing.url).headers(outgoing.headers);
+        if let Some(body) = outgoing.body {
+            request = request.body(body);
+        }
+        request.timeout(outgoing.timeout).send().await.map_err(of_reqwest)
+    }
+
     /// What can be said without resolving a name.
     fn check(&self, url: &Url) -> Result<(), OutboundError> {
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(OutboundError::Refused(format!("{} is no scheme that can be asked", url.scheme())));
-        }
-        let address = match url.host() {
-            None => return Err(OutboundError::Refused("the URL names no host".to_owned())),
-            Some(Host::Domain(_)) => return Ok(()),
-            Some(Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address),
-        };
-        if self.allow_private || is_public(address) {
-            return Ok(());
-        }
-        Err(OutboundError::Refused(Private(address.to_string()).to_string()))
+        self.reach.check(url).map_err(|refusal| {
+            OutboundError::Refused(match refusal {
+                Refusal::Scheme => format!("{} is no scheme that can be asked", url.scheme()),
+                Refusal::Host => "the URL names no host".to_owned(),
+                Refusal::Private => Private(url.host_str().unwrap_or_default().to_owned()).to_string(),
+                Refusal::Port => {
+                    let port = url.port_or_known_default().unwrap_or_default();
+                    format!("port {port} belongs to another kind of service, which is not asked")
+                }
+            })
+        })
     }
 }
 
@@ -161,6 +181,8 @@ pub(crate) fn is_reserved(name: &HeaderName) -> bool {
 }
 
 fn of_reqwest(error: reqwest::Error) -> OutboundError {
+    // a URL may hold a secret
+    let error = error.without_url();
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     let mut last = String::new();
     while let Some(at) = cause {
@@ -188,8 +210,15 @@ mod tests {
     fn a_name_that_leads_home_is_refused() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
-        for url in ["http://localhost:9/", "http://127.0.0.1:9/", "http://[::1]:9/", "http://2130706433/", "file:///x"]
-        {
+        for url in [
+            "http://localhost:8009/",
+            "http://127.0.0.1:8009/",
+            "http://[::1]:8009/",
+            "http://[::ffff:127.0.0.1]:8009/",
+            "http://2130706433/",
+            "http://example.com:6379/",
+            "file:///x",
+        ] {
             let outgoing = Outgoing {
                 method: Method::GET,
                 url: url.parse().unwrap(),
@@ -197,7 +226,7 @@ mod tests {
                 body: None,
                 timeout: Duration::from_secs(5),
             };
-            let answer = runtime.block_on(Outbound::new(false).unwrap().send(outgoing));
+            let answer = runtime.block_on(Outbound::new(Reach::default(), "tests").unwrap().send(outgoing));
             assert!(matches!(answer, Err(OutboundError::Refused(_))), "{url}: {answer:?}");
         }
     }

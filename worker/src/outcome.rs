@@ -2,7 +2,7 @@
 
 use crate::write_error::WriteError;
 use serde_json::Value;
-use shared::models::Failure;
+use shared::models::{Failure, Tried};
 use std::time::Duration;
 
 /// What an attempt came to.
@@ -16,6 +16,15 @@ pub(crate) enum Outcome {
         after: Option<Duration>,
         /// Whether this attempt counts against the pool's `attempts`.
         charge: bool,
+        /// Why.
+        failure: Failure,
+    },
+    /// A delivery was not taken, and is sent again as its schedule says.
+    TryAgain {
+        /// When.
+        after: Duration,
+        /// The request, recorded with it.
+        tried: Tried,
         /// Why.
         failure: Failure,
     },

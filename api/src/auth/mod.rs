@@ -10,6 +10,7 @@ pub(crate) mod passwords;
 pub(crate) mod permissions;
 pub(crate) mod registration;
 pub(crate) mod tokens;
+pub(crate) mod tries;
 pub(crate) mod uses;
 
 pub(crate) use admission::admit;

@@ -2,12 +2,13 @@
 
 use super::jobs::tell_stopped;
 use crate::{
-    auth::Caller,
+    auth::{Caller, tries::Try},
     error::{ApiError, Code},
     extract::Valid,
     state::State,
 };
 use actix_web::{HttpResponse, delete, web};
+use diesel::OptionalExtension;
 use diesel_async::AsyncConnection;
 use garde::Validate;
 use serde::Deserialize;
@@ -42,10 +43,14 @@ pub(crate) async fn delete_user_me(
     caller: Caller,
     body: Valid<DeleteAccount>,
 ) -> Result<HttpResponse, ApiError> {
-    let user = User::get(&mut *state.conn().await?, caller.user_id).await?;
+    let user = User::get(&mut *state.conn().await?, caller.user_id).await.optional()?;
+    // of two requests at once the second comes too late
+    let user = user.ok_or_else(ApiError::unauthenticated)?;
+    let attempt = Try::begin(&state, &user.email).await?;
     if !state.passwords.verify(&body.0.password, Some(&user.password_hash)).await? {
-        return Err(ApiError::new(Code::InvalidCredentials, "The password is wrong"));
+        return Err(attempt.failed(ApiError::new(Code::InvalidCredentials, "The password is wrong")).await);
     }
+    drop(attempt);
     let mut conn = state.conn().await?;
     let deleted = conn
         .transaction(async |conn| match DeletedAccount::delete(conn, caller.user_id).await? {

@@ -4,12 +4,12 @@ use super::submit::{Submission, push, submit};
 use crate::{
     auth::Caller,
     error::ApiError,
+    idempotency::once,
     list::{self, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable},
     state::State,
     views::AnalysisView,
 };
 use actix_web::{HttpResponse, get, post, web};
-use diesel_async::AsyncConnection;
 use serde::Serialize;
 use shared::{
     kind::JobType,
@@ -85,25 +85,24 @@ pub(crate) async fn retry_analysis(
     let missing = || ApiError::not_found("Image");
     let image_id = *id;
     let mut conn = state.conn().await?;
-    let accepted = conn
-        .transaction(async |conn| {
-            let image = ProductImage::find(conn, image_id, caller.user_id).await?.ok_or_else(missing)?;
-            // the product first, as everybody locks them
-            Product::lock(conn, image.product_id, caller.user_id).await?.ok_or_else(missing)?;
-            let image = ProductImage::lock(conn, image.product_id, &[image_id]).await?.pop().ok_or_else(missing)?;
-            // an unusable file may be tried again: it was uploaded, and other limits or models may take it
-            if image.upload_status == UploadStatus::Pending {
-                return Err(ApiError::conflict("Nothing was uploaded for this image yet; confirm its upload first"));
-            }
-            if let Some(job_id) = JobImage::find_open_job(conn, image_id).await? {
-                return Err(ApiError::conflict(format!(
-                    "This image is being analysed by job {job_id}; wait for its end or cancel it"
-                )));
-            }
-            let (product_id, image_ids) = (image.product_id, &[image_id]);
-            Ok(submit(conn, Submission { caller: &caller, job_type: JobType::Retry, product_id, image_ids }).await?)
-        })
-        .await?;
+    let accepted = once(&mut conn, async |conn| {
+        let image = ProductImage::find(conn, image_id, caller.user_id).await?.ok_or_else(missing)?;
+        // the product first, as everybody locks them
+        Product::lock(conn, image.product_id, caller.user_id).await?.ok_or_else(missing)?;
+        let image = ProductImage::lock(conn, image.product_id, &[image_id]).await?.pop().ok_or_else(missing)?;
+        // an unusable file may be tried again: it was uploaded, and other limits or models may take it
+        if image.upload_status == UploadStatus::Pending {
+            return Err(ApiError::conflict("Nothing was uploaded for this image yet; confirm its upload first"));
+        }
+        if let Some(job_id) = JobImage::find_open_job(conn, image_id).await? {
+            return Err(ApiError::conflict(format!(
+                "This image is being analysed by job {job_id}; wait for its end or cancel it"
+            )));
+        }
+        let (product_id, image_ids) = (image.product_id, &[image_id]);
+        submit(&state, conn, Submission { caller: &caller, job_type: JobType::Retry, product_id, image_ids }).await
+    })
+    .await?;
     drop(conn);
     push(&state, &accepted).await;
     Ok(HttpResponse::Ok().json(RetryAccepted {

@@ -235,14 +235,5 @@ pub(crate) async fn delete_key(
 
 /// What the log of changes says of a key, in the organization that it acts in.
 fn audit<'a>(caller: &Caller, origin: &'a Origin, action: &'a str, key: &ApiKey, data: Value) -> NewAudit<'a> {
-    NewAudit {
-        organization_id: key.organization_id,
-        actor_id: Some(caller.user_id),
-        action,
-        target_type: "api_key",
-        target_id: Some(key.id),
-        data,
-        ip: origin.ip.as_deref(),
-        request_id: origin.request_id.as_deref(),
-    }
+    origin.entry(key.organization_id, caller.user_id, action, ("api_key", key.id), data)
 }

@@ -6,6 +6,7 @@ use crate::{
         passwords::{PasswordPolicy, acceptable},
         registration::{self, Registration},
         tokens,
+        tries::Try,
     },
     error::{ApiError, Code},
     extract::{Valid, not_blank},
@@ -19,7 +20,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::models::{Account, AuditEntry, LoginSession, NewAudit, PasswordReset, Redeemed, User};
+use shared::models::{Account, AuditEntry, LoginSession, PasswordReset, Redeemed, User};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -175,36 +176,41 @@ pub(crate) async fn login(
     request: HttpRequest,
 ) -> Result<web::Json<LoggedIn>, ApiError> {
     let Valid(login) = body;
+    let attempt = Try::begin(&state, &login.email).await?;
     let user = User::find_by_email(&mut *state.conn().await?, &login.email.to_lowercase()).await?;
     let hash = user.as_ref().map(|user| user.password_hash.as_str());
     // verified without an account too, so that the time tells nothing
     let right = state.passwords.verify(&login.password, hash).await?;
-    let user = user.filter(|user| right && user.is_active).ok_or_else(wrong_credentials)?;
+    let Some(user) = user.filter(|user| right && user.is_active) else {
+        return Err(attempt.failed(ApiError::new(Code::InvalidCredentials, "Wrong email or password")).await);
+    };
+    let code = login.mfa_code.as_deref().map(str::trim).filter(|code| !code.is_empty());
     let mut conn = state.conn().await?;
-    let (account, tokens) = once(&mut conn, async |conn| {
+    let logged_in = once(&mut conn, async |conn| {
+        // only who knows the password gets here, so that nobody else learns whether there is a second factor
         if user.mfa_enabled {
-            check_factor(conn, user.id, login.mfa_code.as_deref()).await?;
+            check_factor(conn, user.id, code).await?;
         }
         let account = Account::get(conn, user.id).await?;
         let tokens = open_session(&state, conn, &account, &request).await?;
         Ok((account, tokens))
     })
-    .await?;
-    Ok(web::Json(LoggedIn { user: AuthUser::new(&account), tokens }))
+    .await;
+    drop(conn);
+    match logged_in {
+        Ok((account, tokens)) => Ok(web::Json(LoggedIn { user: AuthUser::new(&account), tokens })),
+        Err(error) if error.code() == Code::MfaRequired && code.is_some() => Err(attempt.failed(error).await),
+        Err(error) => Err(error),
+    }
 }
 
-/// Takes the code of the second factor. Only who knows the password gets here, so that nobody else learns whether it is on.
 async fn check_factor(conn: &mut AsyncPgConnection, user_id: Uuid, code: Option<&str>) -> Result<(), ApiError> {
-    let wrong = match code.map(str::trim).filter(|code| !code.is_empty()) {
+    let wrong = match code {
         Some(code) if mfa::take(conn, user_id, code).await? => return Ok(()),
         Some(_) => "The code is wrong, or was used before; wait for the next one",
         None => "Send the code of your second factor as mfa_code",
     };
     Err(ApiError::new(Code::MfaRequired, wrong))
-}
-
-fn wrong_credentials() -> ApiError {
-    ApiError::new(Code::InvalidCredentials, "Wrong email or password")
 }
 
 /// A refresh token.
@@ -287,25 +293,19 @@ pub(crate) async fn update_password(
     if change.new_password.to_lowercase() == user.email {
         return Err(ApiError::invalid_field("new_password", "must not be the email address"));
     }
+    let attempt = Try::begin(&state, &user.email).await?;
     if !state.passwords.verify(&change.old_password, Some(&user.password_hash)).await? {
-        return Err(ApiError::new(Code::InvalidCredentials, "The old password is wrong"));
+        return Err(attempt.failed(ApiError::new(Code::InvalidCredentials, "The old password is wrong")).await);
     }
+    drop(attempt);
     let hash = state.passwords.hash(&change.new_password).await?;
     let mut conn = state.conn().await?;
     conn.transaction::<_, ApiError, _>(async |conn| {
         User::set_password(conn, caller.user_id, &hash).await?;
         LoginSession::end_others(conn, caller.user_id, session).await?;
         PasswordReset::end_all(conn, caller.user_id).await?;
-        let audit = NewAudit {
-            organization_id: caller.organization_id,
-            actor_id: Some(caller.user_id),
-            action: "user.password_changed",
-            target_type: "user",
-            target_id: Some(caller.user_id),
-            data: json!({}),
-            ip: origin.ip.as_deref(),
-            request_id: origin.request_id.as_deref(),
-        };
+        let (organization_id, user_id) = (caller.organization_id, caller.user_id);
+        let audit = origin.entry(organization_id, user_id, "user.password_changed", ("user", user_id), json!({}));
         Ok(AuditEntry::insert(conn, audit).await?)
     })
     .await?;

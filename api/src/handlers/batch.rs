@@ -8,11 +8,11 @@ use crate::{
     auth::Caller,
     error::{ApiError, Detail},
     extract::Valid,
+    idempotency::once,
     state::State,
     views::JobView,
 };
 use actix_web::{HttpResponse, delete, get, post, web};
-use diesel_async::AsyncConnection;
 use garde::Validate;
 use serde::Deserialize;
 use shared::{
@@ -61,15 +61,14 @@ pub(crate) async fn create_batch(
 ) -> Result<HttpResponse, ApiError> {
     let Valid(CreateBatch { product_id, image_ids }) = body;
     let mut conn = state.conn().await?;
-    let accepted = conn
-        .transaction(async |conn| {
-            let product = Product::lock(conn, product_id, caller.user_id).await?;
-            product.ok_or_else(|| ApiError::not_found("Product"))?;
-            check_images(&image_ids, &ProductImage::lock(conn, product_id, &image_ids).await?)?;
-            let (job_type, image_ids) = (JobType::Batch, &image_ids);
-            Ok::<_, ApiError>(submit(conn, Submission { caller: &caller, job_type, product_id, image_ids }).await?)
-        })
-        .await?;
+    let accepted = once(&mut conn, async |conn| {
+        let product = Product::lock(conn, product_id, caller.user_id).await?;
+        product.ok_or_else(|| ApiError::not_found("Product"))?;
+        check_images(&image_ids, &ProductImage::lock(conn, product_id, &image_ids).await?)?;
+        let (job_type, image_ids) = (JobType::Batch, &image_ids);
+        submit(&state, conn, Submission { caller: &caller, job_type, product_id, image_ids }).await
+    })
+    .await?;
     drop(conn);
     push(&state, &accepted).await;
     // no step has begun

@@ -7,12 +7,13 @@ use super::{
 use crate::{
     auth::Caller,
     error::ApiError,
+    idempotency::once,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
     views::{ExecutionSummary, ExecutionView, execution_status},
 };
 use actix_web::{HttpResponse, get, post, web};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 use shared::{
     events::Event,
@@ -144,7 +145,9 @@ pub(crate) async fn cancel_execution(
     if !caller.may_decide_about(execution.user_id) {
         return Err(ApiError::forbidden("Members cancel their own executions only; ask a manager"));
     }
-    let cancelled = Job::cancel_in_organization(&mut conn, id, caller.organization_id).await?;
+    let cancel =
+        async |conn: &mut AsyncPgConnection| Ok(Job::cancel_in_organization(conn, id, caller.organization_id).await?);
+    let cancelled = once(&mut conn, cancel).await?;
     drop(conn);
     match cancelled {
         Some(Cancelled::AtOnce(ended)) => announce(&state, &ended).await,
@@ -193,6 +196,7 @@ pub(crate) async fn retry_execution(
     }
     let (token_limit, cost_limit_nanos) = Execution::find_limits(&mut conn, *id).await?;
     let new = NewExecution {
+        id: Uuid::now_v7(),
         user_id: caller.user_id,
         organization_id: caller.organization_id,
         weight: caller.weight(),
@@ -209,7 +213,7 @@ pub(crate) async fn retry_execution(
         cost_limit_nanos,
         token_limit,
     };
-    let started = conn.transaction(async |conn| Execution::start(conn, new).await).await?;
+    let started = once(&mut conn, async |conn| Ok(Execution::start(conn, new).await?)).await?;
     drop(conn);
     accept(&state, started).await
 }

@@ -292,7 +292,7 @@ pub(crate) async fn accept_invitation(
         let invitation = joining::find_invitation(conn, &token, &email).await?;
         joining::join(conn, &invitation, caller.user_id, &origin).await?;
         Membership::make_current(conn, invitation.organization_id, caller.user_id).await?;
-        find_organization(conn, invitation.organization_id, caller.user_id).await
+        find_organization(&state, conn, invitation.organization_id, caller.user_id).await
     })
     .await?;
     Ok(web::Json(joined))

@@ -3,6 +3,7 @@
 use crate::{
     auth::Caller,
     error::ApiError,
+    idempotency::once,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
     views::JobView,
@@ -136,7 +137,7 @@ pub(super) async fn stop_job(
     id: Uuid,
     user_id: Uuid,
 ) -> Result<(), ApiError> {
-    match Job::cancel(conn, id, user_id).await? {
+    match once(conn, async |conn| Ok(Job::cancel(conn, id, user_id).await?)).await? {
         Some(Cancelled::AtOnce(ended)) => announce(state, &ended).await,
         Some(Cancelled::Requested) => ask_to_stop(state, id).await,
         Some(Cancelled::TooLate(status)) => {

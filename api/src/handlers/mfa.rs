@@ -1,7 +1,7 @@
 //! The second factor of a login: setting it up, switching it on and off.
 
 use crate::{
-    auth::{Caller, mfa},
+    auth::{Caller, mfa, tries::Try},
     error::{ApiError, Code, Detail},
     extract::Valid,
     idempotency::once,
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::{
     letter::Letter,
-    models::{AuditEntry, NewAudit, NewMail, RecoveryCode, User},
+    models::{AuditEntry, NewMail, RecoveryCode, User},
     queue::Hint,
 };
 use utoipa::ToSchema;
@@ -151,15 +151,16 @@ pub(crate) async fn disable_mfa(
 ) -> Result<web::Json<Disabled>, ApiError> {
     let Valid(Disable { code, password }) = body;
     let user = User::get(&mut *state.conn().await?, caller.user_id).await?;
+    let attempt = Try::begin(&state, &user.email).await?;
     let by_password = match &password {
         Some(password) => state.passwords.verify(password, Some(&user.password_hash)).await?,
         None => false,
     };
     if password.is_some() && !by_password {
-        return Err(ApiError::new(Code::InvalidCredentials, "The password is wrong"));
+        return Err(attempt.failed(ApiError::new(Code::InvalidCredentials, "The password is wrong")).await);
     }
     let mut conn = state.conn().await?;
-    let hints = once(&mut conn, async |conn| {
+    let switched_off = once(&mut conn, async |conn| {
         if !user.mfa_enabled {
             return Err(is_off());
         }
@@ -178,10 +179,16 @@ pub(crate) async fn disable_mfa(
         RecoveryCode::replace(conn, user.id, &[]).await?;
         tell(conn, &caller, &origin, user.clone(), false).await
     })
-    .await?;
+    .await;
     drop(conn);
-    state.hint(&hints).await;
-    Ok(web::Json(Disabled { mfa_enabled: false }))
+    match switched_off {
+        Ok(hints) => {
+            state.hint(&hints).await;
+            Ok(web::Json(Disabled { mfa_enabled: false }))
+        }
+        Err(error) if error.code() == Code::Validation && code.is_some() => Err(attempt.failed(error).await),
+        Err(error) => Err(error),
+    }
 }
 
 /// Tells the log of changes, and the user by mail.
@@ -192,16 +199,8 @@ async fn tell(
     user: User,
     enabled: bool,
 ) -> Result<Vec<Hint>, ApiError> {
-    let audit = NewAudit {
-        organization_id: caller.organization_id,
-        actor_id: Some(user.id),
-        action: if enabled { "user.mfa_enabled" } else { "user.mfa_disabled" },
-        target_type: "user",
-        target_id: Some(user.id),
-        data: json!({}),
-        ip: origin.ip.as_deref(),
-        request_id: origin.request_id.as_deref(),
-    };
+    let action = if enabled { "user.mfa_enabled" } else { "user.mfa_disabled" };
+    let audit = origin.entry(caller.organization_id, user.id, action, ("user", user.id), json!({}));
     AuditEntry::insert(conn, audit).await?;
     let mail = NewMail {
         user_id: user.id,

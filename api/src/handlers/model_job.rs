@@ -8,17 +8,20 @@ use super::{awaiting::Awaited, jobs::stop_job};
 use crate::{
     auth::Caller,
     error::{ApiError, Code},
+    idempotency::once,
     live::{Live, Subscription},
+    metering,
     state::State,
 };
 use actix_web::web;
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+use diesel_async::AsyncPgConnection;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use shared::{
     events::{Tokens, tokens_channel},
     kind::Payload,
-    models::{Job, JobStatus, NewJob},
+    models::{Job, JobStatus, NewJob, Quota},
 };
 use std::time::Duration;
 use tokio::{join, sync::broadcast::error::RecvError};
@@ -59,7 +62,7 @@ impl ModelJob {
     /// Accepts a question. With `pieces` its words are heard as they come.
     ///
     /// # Errors
-    /// 503 if the database is away.
+    /// 429 if the quota is used up, 503 if the database is away.
     pub(super) async fn accept(
         state: &web::Data<State>,
         caller: &Caller,
@@ -69,11 +72,18 @@ impl ModelJob {
         let new = NewJob::new(caller.user_id, caller.organization_id, caller.weight(), payload);
         let channel = tokens_channel(&state.config.redis.prefix, new.id);
         let tokens = async { if pieces { Some(state.live.subscribe(&channel).await) } else { None } };
-        let insert = async { Ok::<_, ApiError>(Job::insert(&mut *state.conn().await?, &new).await?) };
+        let insert = async {
+            let accept = async |conn: &mut AsyncPgConnection| {
+                let job = Job::insert(conn, &new).await?;
+                Ok((job, metering::reserve(state, conn, caller, new.id).await?))
+            };
+            once(&mut *state.conn().await?, accept).await
+        };
         // all ears are open before anybody hears of the job
         let (awaited, tokens, inserted) = join!(Awaited::listen(state, new.id), tokens, insert);
-        let job = inserted?;
+        let (job, hints) = inserted?;
         state.push(&job.queue, &[new.ticket()]).await;
+        state.hint(&hints).await;
         let patience = if pieces { STREAM_PATIENCE } else { PATIENCE };
         let waiting = state.clone();
         Ok(Self {
@@ -146,19 +156,28 @@ impl ModelJob {
         }
     }
 
+    /// Ends a job that was waited for in vain: the request has failed, and is not counted.
+    async fn give_up(&self) {
+        let given_back = async { Ok::<_, ApiError>(Quota::give_back(&mut *self.state.conn().await?, self.id).await?) };
+        if let Err(error) = given_back.await {
+            tracing::warn!(%error, job_id = %self.id, "a request that failed stays counted");
+        }
+        self.cancel().await;
+    }
+
     async fn conclude(&self, ended: Result<Option<Job>, ApiError>) -> Said {
         match ended {
             Ok(Some(job)) if job.status == JobStatus::Completed => Said::Done(Box::new(job)),
             Ok(Some(job)) => Said::Failed(failure(&job, Utc::now())),
             Ok(None) => {
-                self.cancel().await;
+                self.give_up().await;
                 let seconds = self.patience.as_secs();
                 Said::Failed(ApiError::ai_service(format!(
                     "The model did not answer within {seconds} s; the request was cancelled"
                 )))
             }
             Err(error) => {
-                self.cancel().await;
+                self.give_up().await;
                 Said::Failed(error)
             }
         }

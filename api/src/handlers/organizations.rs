@@ -98,7 +98,9 @@ pub(crate) async fn list_organizations(
     let mut conn = state.conn().await?;
     let owner = [("m.user_id", caller.user_id)];
     let page: Page<OrganizationOfMember> = list::fetch(&mut conn, &ORGANIZATIONS, &params, &owner).await?;
-    Ok(HttpResponse::Ok().json(page.with(|rows| rows.into_iter().map(ListedOrganization::from).collect())))
+    Ok(HttpResponse::Ok().json(
+        page.with(|rows| rows.into_iter().map(|found| ListedOrganization::new(&state.config.limits, found)).collect()),
+    ))
 }
 
 /// Make another organization
@@ -125,7 +127,7 @@ pub(crate) async fn create_organization(
         let data = json!({ "name": name });
         let entry = origin.entry(id, caller.user_id, "organization.created", ("organization", id), data);
         AuditEntry::insert(conn, entry).await?;
-        find(conn, id, caller.user_id).await
+        find(&state, conn, id, caller.user_id).await
     })
     .await?;
     Ok(HttpResponse::Created().json(made))
@@ -142,7 +144,7 @@ pub(crate) async fn get_organization(
     state: web::Data<State>,
     caller: Caller,
 ) -> Result<web::Json<OrganizationView>, ApiError> {
-    find(&mut *state.conn().await?, caller.organization_id, caller.user_id).await.map(web::Json)
+    find(&state, &mut *state.conn().await?, caller.organization_id, caller.user_id).await.map(web::Json)
 }
 
 /// Change the current organization
@@ -176,7 +178,7 @@ pub(crate) async fn update_organization(
             }
             let entry = origin.entry(id, caller.user_id, "organization.updated", ("organization", id), data);
             AuditEntry::insert(conn, entry).await?;
-            find(conn, id, caller.user_id).await
+            find(&state, conn, id, caller.user_id).await
         })
         .await?;
     Ok(web::Json(changed))
@@ -218,7 +220,7 @@ pub(crate) async fn switch_organization(
         if !Membership::make_current(conn, *id, caller.user_id).await? {
             return Err(ApiError::not_found("Organization"));
         }
-        find(conn, *id, caller.user_id).await
+        find(&state, conn, *id, caller.user_id).await
     })
     .await?;
     Ok(web::Json(current))
@@ -257,9 +259,15 @@ pub(crate) async fn leave_organization(
 }
 
 /// The organization as this member sees it.
-pub(super) async fn find(conn: &mut AsyncPgConnection, id: Uuid, user_id: Uuid) -> Result<OrganizationView, ApiError> {
+pub(super) async fn find(
+    state: &State,
+    conn: &mut AsyncPgConnection,
+    id: Uuid,
+    user_id: Uuid,
+) -> Result<OrganizationView, ApiError> {
     let found = OrganizationOfMember::find(conn, id, user_id).await?;
-    found.map(OrganizationView::from).ok_or_else(|| ApiError::not_found("Organization"))
+    let view = |found| OrganizationView::new(&state.config.limits, found);
+    found.map(view).ok_or_else(|| ApiError::not_found("Organization"))
 }
 
 /// The place of a member, in an organization that is held from then on.

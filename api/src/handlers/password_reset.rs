@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::json;
 use shared::{
     letter::Letter,
-    models::{AuditEntry, LoginSession, NewAudit, NewMail, PasswordReset, User},
+    models::{AuditEntry, LoginSession, NewMail, PasswordReset, User},
     queue::Hint,
 };
 use std::time::Duration as Span;
@@ -149,16 +149,8 @@ pub(crate) async fn reset_password(
         PasswordReset::end_all(conn, user.id).await?;
         User::set_password(conn, user.id, &password).await?;
         LoginSession::end_all(conn, user.id).await?;
-        let audit = NewAudit {
-            organization_id: user.organization_id,
-            actor_id: Some(user.id),
-            action: "user.password_reset",
-            target_type: "user",
-            target_id: Some(user.id),
-            data: json!({}),
-            ip: origin.ip.as_deref(),
-            request_id: origin.request_id.as_deref(),
-        };
+        let (id, organization_id) = (user.id, user.organization_id);
+        let audit = origin.entry(organization_id, id, "user.password_reset", ("user", id), json!({}));
         Ok(AuditEntry::insert(conn, audit).await?)
     })
     .await?;
@@ -175,7 +167,8 @@ fn bad_token() -> ApiError {
 #[utoipa::path(tag = "auth", responses((status = 200, description = "HTML", content_type = "text/html", body = String)))]
 #[get("/reset-password")]
 pub(crate) async fn show_reset_page(request: HttpRequest) -> HttpResponse {
-    // nothing of the request is in it but the address we have ourselves: a page that repeats a token can leak it
-    let page = include_str!("reset_password.html").replace("BASE", &public_base(&request));
+    // nothing of the request is in it but our address: a page that repeats a token can leak it
+    let base = public_base(&request).replace(['<', '>', '&', '"', '\''], "");
+    let page = include_str!("reset_password.html").replace("BASE", &base);
     HttpResponse::Ok().content_type(ContentType::html()).body(page)
 }

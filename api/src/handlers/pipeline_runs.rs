@@ -10,11 +10,12 @@ use crate::{
     auth::Caller,
     error::{ApiError, Code, Detail},
     extract::{Valid, object},
+    idempotency::once,
+    metering,
     state::State,
     views::{Time, duration_ms, execution_status, failed_node, failure_code, results},
 };
 use actix_web::{HttpResponse, post, web};
-use diesel_async::AsyncConnection;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -151,7 +152,7 @@ pub(crate) async fn run_pipeline(
     }
     let mut problems = details(read_definition(&pipeline.nodes, &pipeline.connections)?.check_inputs(&inputs));
     if let Some(url) = &config.webhook_url
-        && let Err(message) = check_callback(url, state.config.webhook_allow_private)
+        && let Err(message) = check_callback(url, &state.config.callbacks)
     {
         problems.push(Detail::new("config.webhook_url", message));
     }
@@ -161,6 +162,7 @@ pub(crate) async fn run_pipeline(
     let awaited = config.r#async == Some(false);
     let budget = config.budget.unwrap_or_default();
     let new = NewExecution {
+        id: Uuid::now_v7(),
         user_id: caller.user_id,
         organization_id: caller.organization_id,
         weight: caller.weight(),
@@ -177,8 +179,13 @@ pub(crate) async fn run_pipeline(
         cost_limit_nanos: budget.cost.map(nanos),
         token_limit: budget.tokens,
     };
-    let started = conn.transaction(async |conn| Execution::start(conn, new).await).await?;
+    let (started, hints) = once(&mut conn, async |conn| {
+        let hints = metering::reserve(&state, conn, &caller, new.id).await?;
+        Ok((Execution::start(conn, new).await?, hints))
+    })
+    .await?;
     drop(conn);
+    state.hint(&hints).await;
     if awaited { wait(&state, started).await } else { accept(&state, started).await }
 }
 

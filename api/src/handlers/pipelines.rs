@@ -6,6 +6,7 @@ use crate::{
     error::ApiError,
     etag::{IfMatch, etag},
     extract::Valid,
+    idempotency::once,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
     views::{NodeTypeView, PipelineSummary, PipelineView},
@@ -280,7 +281,7 @@ pub(super) async fn find(conn: &mut AsyncPgConnection, id: Uuid, organization_id
 }
 
 async fn insert(state: &State, caller: &Caller, pipeline: &NewPipeline) -> Result<HttpResponse, ApiError> {
-    let made = Pipeline::insert(&mut *state.conn().await?, pipeline).await?;
+    let made = once(&mut *state.conn().await?, async |conn| Ok(Pipeline::insert(conn, pipeline).await?)).await?;
     let data = json!({ "id": made.id, "name": made.name, "user_id": caller.user_id });
     notify(state, caller, "pipeline:created", data).await;
     // nobody can have run it yet

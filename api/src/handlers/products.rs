@@ -5,6 +5,7 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::{Valid, not_blank},
+    idempotency::once,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
     views::{ImageView, ProductView, settable_status},
@@ -176,7 +177,7 @@ pub(crate) async fn create_product(
         metadata: Value::Object(body.metadata.or(body.metadata_).unwrap_or_default()),
     };
     let mut conn = state.conn().await?;
-    let product = Product::insert(&mut conn, &product).await?;
+    let product = once(&mut conn, async |conn| Ok(Product::insert(conn, &product).await?)).await?;
     Ok(HttpResponse::Created().json(ProductView::new(product, Vec::new())))
 }
 

@@ -8,6 +8,7 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::Valid,
+    idempotency::once,
     list::{self, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable},
     state::State,
     views::{ScheduleView, missed},
@@ -148,7 +149,7 @@ pub(crate) async fn create_schedule(
         missed: body.missed.unwrap_or_default(),
         next_run_at: Some(next).filter(|_| enabled),
     };
-    let schedule = PipelineSchedule::insert(&mut conn, &schedule).await?;
+    let schedule = once(&mut conn, async |conn| Ok(PipelineSchedule::insert(conn, &schedule).await?)).await?;
     Ok(HttpResponse::Created().json(ScheduleView::from(schedule)))
 }
 

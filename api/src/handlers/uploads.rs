@@ -4,11 +4,13 @@ use super::{
     submit::{Submission, push, submit},
     upload_form::{IMAGE_TYPES, MAX_IMAGE_BYTES, UploadForm, UploadedFile, base_name, too_large},
 };
-use crate::{auth::Caller, error::ApiError, extract::Valid, state::State, views::URL_VALID};
+use crate::{
+    auth::Caller, error::ApiError, extract::Valid, idempotency::once, metering, state::State, views::URL_VALID,
+};
 use actix_multipart::Multipart;
 use actix_web::{HttpResponse, post, web};
 use diesel::result::DatabaseErrorKind;
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -126,7 +128,7 @@ pub(crate) async fn presign_upload(
         content_type: body.content_type,
         file_size_bytes: body.file_size_bytes,
     };
-    let image = insert(&mut conn, &image).await?;
+    let image = once(&mut conn, async |conn| insert(conn, &image).await).await?;
     Ok(HttpResponse::Ok().json(PresignedUpload {
         upload_url,
         image_id: image.id,
@@ -198,6 +200,7 @@ pub(crate) async fn upload_directly(
     let UploadedFile { file, filename, content_type, size } = file;
     let mut conn = state.conn().await?;
     super::products::find(&mut conn, product_id, caller.user_id).await?;
+    metering::check(&state, &mut conn, &caller).await?;
     let size = i64::try_from(size).map_err(ApiError::internal)?;
     let image = NewProductImage {
         id: Uuid::now_v7(),
@@ -217,10 +220,15 @@ pub(crate) async fn upload_directly(
         ProductImage::delete(&mut conn, &image).await?;
         return Err(storage_failed(error));
     }
-    let job_id = accept(&state, &mut conn, &caller, &image, size).await?;
+    let accepted = accept(&state, &mut conn, &caller, &image, size).await;
+    if let Err(refused) = &accepted
+        && refused.code().status().is_client_error()
+    {
+        ProductImage::delete(&mut conn, &image).await?;
+    }
     Ok(HttpResponse::Ok().json(UploadAccepted {
         image_id: image.id,
-        job_id,
+        job_id: accepted?,
         status: "queued",
         message: "Image uploaded and processing started",
     }))
@@ -263,23 +271,22 @@ async fn accept(
     size: i64,
 ) -> Result<Uuid, ApiError> {
     let missing = || ApiError::not_found("Image");
-    let (job_id, accepted) = conn
-        .transaction(async |conn| {
-            Product::lock(conn, image.product_id, caller.user_id).await?.ok_or_else(missing)?;
-            let held = ProductImage::lock(conn, image.product_id, &[image.id]).await?.pop().ok_or_else(missing)?;
-            if let Some(job_id) = held.job_id {
-                return Ok((job_id, None));
-            }
-            if held.upload_status != UploadStatus::Uploaded {
-                ProductImage::mark_uploaded(conn, image.id, size).await?;
-            }
-            let (product_id, image_ids) = (image.product_id, &[image.id]);
-            let accepted =
-                submit(conn, Submission { caller, job_type: JobType::Single, product_id, image_ids }).await?;
-            ProductImage::set_job(conn, image.id, accepted.job.id).await?;
-            Ok::<_, ApiError>((accepted.job.id, Some(accepted)))
-        })
-        .await?;
+    let (job_id, accepted) = once(conn, async |conn| {
+        Product::lock(conn, image.product_id, caller.user_id).await?.ok_or_else(missing)?;
+        let held = ProductImage::lock(conn, image.product_id, &[image.id]).await?.pop().ok_or_else(missing)?;
+        if let Some(job_id) = held.job_id {
+            return Ok((job_id, None));
+        }
+        if held.upload_status != UploadStatus::Uploaded {
+            ProductImage::mark_uploaded(conn, image.id, size).await?;
+        }
+        let (product_id, image_ids) = (image.product_id, &[image.id]);
+        let accepted =
+            submit(state, conn, Submission { caller, job_type: JobType::Single, product_id, image_ids }).await?;
+        ProductImage::set_job(conn, image.id, accepted.job.id).await?;
+        Ok((accepted.job.id, Some(accepted)))
+    })
+    .await?;
     if let Some(accepted) = accepted {
         push(state, &accepted).await;
     }

@@ -10,7 +10,7 @@ use crate::{
 use actix_web::{HttpResponse, get, web};
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
-use shared::models::{QuotaUse, UsageGroup, UsageRange, UsageRow};
+use shared::models::{UsageGroup, UsageRange, UsageRow};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -102,8 +102,9 @@ pub(crate) async fn sum_up_usage(
     let range = read_range(&params, caller.user_id, Utc::now())?;
     let mut conn = state.conn().await?;
     let usage = UsageTotals::new(UsageGroup::list(&mut conn, &range).await?);
-    let used = QuotaUse::count(&mut conn, caller.user_id).await?;
-    Ok(HttpResponse::Ok().json(UsageSummary { usage, quota: Quota::new(caller.tier, &used) }))
+    let quota =
+        shared::models::Quota::get(&mut conn, &state.config.limits, caller.user_id, caller.organization_id).await?;
+    Ok(HttpResponse::Ok().json(UsageSummary { usage, quota: quota.into() }))
 }
 
 fn read_range(params: &ListParams, user_id: Uuid, now: DateTime<Utc>) -> Result<UsageRange, ApiError> {

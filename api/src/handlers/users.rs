@@ -15,7 +15,7 @@ use diesel_async::AsyncPgConnection;
 use garde::Validate;
 use serde::Deserialize;
 use serde_json::{Map, json};
-use shared::models::{Account, Activity, ApiKey, QuotaUse, User, UserChange};
+use shared::models::{Account, Activity, ApiKey, Quota, User, UserChange};
 use utoipa::ToSchema;
 
 /// What is to change in the own account; what is not sent stays.
@@ -152,24 +152,25 @@ async fn read(state: &State, caller: &Caller) -> Result<web::Json<UserView>, Api
     let mut conn = state.conn().await?;
     // a key sees its owner as what it acts as: in its own organization
     let user = User { organization_id: caller.organization_id, ..User::get(&mut conn, caller.user_id).await? };
-    show(&mut conn, caller, Account { user, role: caller.role, tier: caller.tier }).await
+    show(state, &mut conn, caller, Account { user, role: caller.role, tier: caller.tier }).await
 }
 
 async fn update(state: &State, caller: &Caller, change: UpdateUser) -> Result<web::Json<UserView>, ApiError> {
     let mut conn = state.conn().await?;
     let user = write(&mut conn, caller, &change).await?;
-    show(&mut conn, caller, Account { user, role: caller.role, tier: caller.tier }).await
+    show(state, &mut conn, caller, Account { user, role: caller.role, tier: caller.tier }).await
 }
 
 async fn show(
+    state: &State,
     conn: &mut AsyncPgConnection,
     caller: &Caller,
     account: Account,
 ) -> Result<web::Json<UserView>, ApiError> {
     let activity = Activity::of_user(conn, caller.user_id).await?;
-    let used = QuotaUse::count(conn, caller.user_id).await?;
+    let quota = Quota::get(conn, &state.config.limits, caller.user_id, caller.organization_id).await?;
     let keys = ApiKey::list(conn, caller.user_id).await?;
-    Ok(web::Json(UserView::new(&account, activity, &used, keys)))
+    Ok(web::Json(UserView::new(&account, activity, quota.into(), keys)))
 }
 
 async fn write(conn: &mut AsyncPgConnection, caller: &Caller, change: &UpdateUser) -> Result<User, ApiError> {

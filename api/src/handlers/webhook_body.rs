@@ -4,6 +4,7 @@ use crate::{addresses::check_callback, config::Config, extract::not_blank, views
 use base64::{Engine, prelude::BASE64_STANDARD};
 use garde::Validate;
 use serde::Deserialize;
+use shared::addresses::Reach;
 use std::collections::HashSet;
 use utoipa::ToSchema;
 
@@ -14,13 +15,11 @@ const BASE64_SECRET: &str = "whsec_";
 const LONGEST_SECRET: usize = 200;
 
 /// Which addresses may be called back.
-pub(crate) struct Callbacks {
-    allow_private: bool,
-}
+pub(crate) struct Callbacks(Reach);
 
 impl From<&Config> for Callbacks {
     fn from(config: &Config) -> Self {
-        Self { allow_private: config.webhook_allow_private }
+        Self(config.callbacks.clone())
     }
 }
 
@@ -103,7 +102,7 @@ pub(super) fn distinct(events: Vec<String>) -> Vec<String> {
 }
 
 fn callable(url: &str, callbacks: &Callbacks) -> garde::Result {
-    check_callback(url, callbacks.allow_private).map_err(garde::Error::new)
+    check_callback(url, &callbacks.0).map_err(garde::Error::new)
 }
 
 fn known(event: &str, _: &Callbacks) -> garde::Result {

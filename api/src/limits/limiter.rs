@@ -5,11 +5,12 @@ use super::{
     bucket::{Bucket, Level, interval},
 };
 use redis::{RedisError, Script, aio::ConnectionManager};
-use std::{sync::LazyLock, time::Duration};
+use std::{pin::pin, sync::LazyLock, time::Duration};
 use tokio::time::timeout;
 
-/// How long a request waits for Redis before it passes.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a request waits for Redis before it passes, in so many parts. A thread that is busy itself finds at the end of
+/// one part that time is over, and the answer, which had come long ago, in the next: a flood must not lift its own limits.
+const PATIENCE: (Duration, u32) = (Duration::from_millis(25), 4);
 
 static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("gcra.lua")));
 
@@ -51,13 +52,13 @@ impl Limiter {
         let everybody_passes = || Verdict { passed: true, levels: buckets.iter().map(Bucket::full).collect() };
         let Some(redis) = self.redis.clone().filter(|_| !buckets.is_empty()) else { return everybody_passes() };
         if self.breaker.lets_ask() {
-            match timeout(PATIENCE, self.invoke(redis, buckets, take)).await {
-                Ok(Ok(verdict)) => {
+            match patiently(self.invoke(redis, buckets, take)).await {
+                Some(Ok(verdict)) => {
                     self.breaker.answered();
                     return verdict;
                 }
-                Ok(Err(error)) => self.breaker.failed(&error),
-                Err(late) => self.breaker.failed(&late),
+                Some(Err(error)) => self.breaker.failed(&error),
+                None => self.breaker.failed(&"no answer in time"),
             }
         }
         metrics::counter!("atelier_rate_limit_unavailable_total").increment(1);
@@ -86,4 +87,16 @@ impl Limiter {
         };
         Ok(Verdict { passed, levels: buckets.iter().zip(debts).map(level).collect() })
     }
+}
+
+/// Waits for an answer, but not for long.
+async fn patiently<T>(answer: impl Future<Output = T>) -> Option<T> {
+    let (part, parts) = PATIENCE;
+    let mut answer = pin!(answer);
+    for _ in 0..parts {
+        if let Ok(answer) = timeout(part, &mut answer).await {
+            return Some(answer);
+        }
+    }
+    None
 }

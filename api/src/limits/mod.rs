@@ -99,10 +99,6 @@ pub(crate) async fn check(
     rule: &Rule,
     caller: &Caller,
 ) -> Result<(), ApiError> {
-    if rule.who == Who::Anyone {
-        // counted by its address, before anybody looked who it is
-        return Ok(());
-    }
     let ip = client_ip(request.request());
     let buckets = buckets::of_caller(&state.config.limits, rule, caller, ip);
     let verdict = state.limiter.take(&buckets).await;

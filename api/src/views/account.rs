@@ -2,7 +2,7 @@
 
 use super::{ApiKeyView, Time, words};
 use serde::{Deserialize, Serialize};
-use shared::models::{Account, Activity, ApiKey, QuotaUse, Role, Tier};
+use shared::models::{Account, Activity, ApiKey, QuotaWindow, Role, Tier};
 use utoipa::{ToSchema, openapi::schema::Object};
 use uuid::Uuid;
 
@@ -138,7 +138,7 @@ pub(crate) struct Usage {
 }
 
 /// How many metered requests are left; a `limit` of null is none.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Quota {
     daily: Window,
     weekly: Window,
@@ -146,28 +146,21 @@ pub(crate) struct Quota {
 }
 
 /// Use within a day, an ISO week or a month, in UTC.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Window {
     used: i64,
     limit: Option<i64>,
 }
 
-impl Quota {
-    /// The windows of a tier, and what was used of them.
-    pub(crate) fn new(tier: Tier, used: &QuotaUse) -> Self {
-        let daily = match tier {
-            Tier::Free => Some(50),
-            Tier::Basic => Some(500),
-            Tier::Pro => Some(2_000),
-            Tier::Enterprise => None,
-        };
-        let window = |used: i64, days: i64| Window { used, limit: daily.map(|limit: i64| limit * days) };
-        Self { daily: window(used.daily, 1), weekly: window(used.weekly, 7), monthly: window(used.monthly, 30) }
+impl From<shared::models::Quota> for Quota {
+    fn from(quota: shared::models::Quota) -> Self {
+        let window = |QuotaWindow { used, limit }| Window { used, limit };
+        Self { daily: window(quota.daily), weekly: window(quota.weekly), monthly: window(quota.monthly) }
     }
 }
 
 impl UserView {
-    pub(crate) fn new(account: &Account, activity: Activity, used: &QuotaUse, keys: Vec<ApiKey>) -> Self {
+    pub(crate) fn new(account: &Account, activity: Activity, quota: Quota, keys: Vec<ApiKey>) -> Self {
         let user = &account.user;
         Self {
             user: AuthUser::new(account),
@@ -178,7 +171,7 @@ impl UserView {
                 executions_this_month: activity.executions_this_month,
                 tokens_used_this_month: activity.tokens_used_this_month,
             },
-            quota: Quota::new(account.tier, used),
+            quota,
             api_keys: keys.into_iter().map(Into::into).collect(),
             updated_at: user.updated_at.into(),
             last_login_at: user.last_login_at.map(Time),
@@ -200,19 +193,6 @@ pub(crate) fn username_rule<C>(username: &str, _: &C) -> garde::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_windows_of_each_tier_are_the_documented_ones() {
-        let limits = |tier| {
-            let quota = Quota::new(tier, &QuotaUse { daily: 1, weekly: 2, monthly: 3 });
-            assert_eq!([quota.daily.used, quota.weekly.used, quota.monthly.used], [1, 2, 3]);
-            [quota.daily.limit, quota.weekly.limit, quota.monthly.limit]
-        };
-        assert_eq!(limits(Tier::Free), [Some(50), Some(350), Some(1_500)]);
-        assert_eq!(limits(Tier::Basic), [Some(500), Some(3_500), Some(15_000)]);
-        assert_eq!(limits(Tier::Pro), [Some(2_000), Some(14_000), Some(60_000)]);
-        assert_eq!(limits(Tier::Enterprise), [None, None, None]);
-    }
 
     #[test]
     fn usernames_are_short_and_plain() {

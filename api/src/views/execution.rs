@@ -26,7 +26,9 @@ pub(crate) fn duration_ms(started: Option<DateTime<Utc>>, finished: Option<DateT
 
 /// The code that clients know for the stored code of a failed run.
 pub(crate) fn failure_code(stored: Option<&str>) -> Code {
-    if failure_word(stored) == Code::AiService.as_str() { Code::AiService } else { Code::PipelineFailed }
+    let word = failure_word(stored);
+    let told = [Code::AiService, Code::QuotaExceeded].into_iter().find(|code| code.as_str() == word);
+    told.unwrap_or(Code::PipelineFailed)
 }
 
 /// The node that failed a run: noted with its step, or, if the run could not even begin, in the result of the job.

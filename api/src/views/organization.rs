@@ -3,7 +3,10 @@
 use super::{Time, account::tier, role};
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::models::{OrganizationOfMember, Role, Tier};
+use shared::{
+    limits::Limits,
+    models::{OrganizationOfMember, Role, Tier},
+};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -38,15 +41,17 @@ pub(crate) struct ListedOrganization {
     role: Role,
 }
 
-impl From<OrganizationOfMember> for OrganizationView {
-    fn from(found: OrganizationOfMember) -> Self {
+impl OrganizationView {
+    /// The organization with what it may use by these limits.
+    pub(crate) fn new(limits: &Limits, found: OrganizationOfMember) -> Self {
         let OrganizationOfMember { organization, api_quota_used, .. } = found;
+        let limits = limits.for_organization(organization.subscription_tier, organization.custom_limits.as_ref());
         Self {
             id: organization.id,
             name: organization.name,
             slug: organization.slug,
             subscription_tier: organization.subscription_tier,
-            api_quota_limit: api_quota_limit(organization.subscription_tier, organization.custom_limits.as_ref()),
+            api_quota_limit: limits.quotas.organization_monthly,
             api_quota_used,
             settings: complete(organization.settings),
             created_at: organization.created_at.into(),
@@ -55,23 +60,11 @@ impl From<OrganizationOfMember> for OrganizationView {
     }
 }
 
-impl From<OrganizationOfMember> for ListedOrganization {
-    fn from(found: OrganizationOfMember) -> Self {
-        Self { role: found.role, organization: found.into() }
+impl ListedOrganization {
+    /// The organization and the caller's place in it.
+    pub(crate) fn new(limits: &Limits, found: OrganizationOfMember) -> Self {
+        Self { role: found.role, organization: OrganizationView::new(limits, found) }
     }
-}
-
-/// What the tier allows, unless the operator has set another figure; null is no limit.
-fn api_quota_limit(tier: Tier, custom: Option<&Value>) -> Option<i64> {
-    if let Some(set) = custom.and_then(|figures| figures.get("api_quota_limit")) {
-        return set.as_i64();
-    }
-    Some(match tier {
-        Tier::Free => 1_500,
-        Tier::Basic => 15_000,
-        Tier::Pro => 60_000,
-        Tier::Enterprise => 1_000_000,
-    })
 }
 
 /// The two documented settings are always there.
@@ -81,23 +74,4 @@ fn complete(mut settings: Value) -> Value {
         settings.entry("integration_enabled").or_insert(Value::Bool(true));
     }
     settings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_is_that_of_the_tier_unless_the_operator_set_another() {
-        for (tier, custom, limit) in [
-            (Tier::Free, None, Some(1_500)),
-            (Tier::Basic, None, Some(15_000)),
-            (Tier::Pro, Some(json!({ "daily": 3 })), Some(60_000)),
-            (Tier::Enterprise, None, Some(1_000_000)),
-            (Tier::Enterprise, Some(json!({ "api_quota_limit": 10_000 })), Some(10_000)),
-            (Tier::Enterprise, Some(json!({ "api_quota_limit": null })), None),
-        ] {
-            assert_eq!(api_quota_limit(tier, custom.as_ref()), limit, "{tier} {custom:?}");
-        }
-    }
 }

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 use diesel::{
-    dsl::{exists, select},
+    dsl::{exists, not, select},
     prelude::*,
     sql_types::{Array, Uuid as SqlUuid},
 };
@@ -61,6 +61,11 @@ impl DeletedAccount {
             note(conn, membership).await?;
         }
         delete_jobs(conn, user_id, &left_alone, &mut stopped).await?;
+        if !lock_user(conn, user_id).await? {
+            return Ok(AccountDeletion::Done(Self { stopped }));
+        }
+        // from here on the user joins nothing: what was founded in between goes, too
+        let left_alone = organizations_without_others(conn, user_id).await?;
         let images = product_images::table.filter(product_images::user_id.eq(user_id)).select(product_images::id);
         let images: Vec<Uuid> = images.load(conn).await?;
         ObjectDeletion::insert_of_images(conn, &images).await?;
@@ -73,6 +78,24 @@ impl DeletedAccount {
         diesel::delete(organizations::table.filter(organizations::id.eq_any(left_alone))).execute(conn).await?;
         Ok(AccountDeletion::Done(Self { stopped }))
     }
+}
+
+/// `false`: the account has gone in between.
+async fn lock_user(conn: &mut AsyncPgConnection, user_id: Uuid) -> QueryResult<bool> {
+    let found: Option<Uuid> = users::table.find(user_id).select(users::id).for_update().first(conn).await.optional()?;
+    Ok(found.is_some())
+}
+
+async fn organizations_without_others(conn: &mut AsyncPgConnection, user_id: Uuid) -> QueryResult<Vec<Uuid>> {
+    let others = diesel::alias!(memberships as others);
+    let there = others
+        .filter(others.field(memberships::organization_id).eq(memberships::organization_id))
+        .filter(others.field(memberships::user_id).ne(user_id));
+    memberships::table
+        .filter(memberships::user_id.eq(user_id).and(not(exists(there))))
+        .select(memberships::organization_id)
+        .load(conn)
+        .await
 }
 
 async fn has_others(conn: &mut AsyncPgConnection, of: &Membership) -> QueryResult<bool> {

@@ -41,6 +41,7 @@ pub fn shown_result(stored: &Value) -> (Value, Option<&str>) {
 pub fn failure_word(stored: Option<&str>) -> &'static str {
     match stored {
         Some(code) if code == "ai_service_error" || code.starts_with("llm_") => "AI_SERVICE_ERROR",
+        Some("quota_exceeded") => "QUOTA_EXCEEDED",
         Some(_) | None => "PIPELINE_EXECUTION_FAILED",
     }
 }

@@ -1,7 +1,7 @@
 //! Executions: runs of pipelines. An execution and its job are one thing in two rows with one id: `jobs` has status and
 //! times, this table what is run and what it has used so far.
 
-use super::{Job, JobStep, NewJob, NewStep};
+use super::{Ended, Ending, Failure, Job, JobStep, NewJob, NewStep};
 use crate::{
     kind::{Payload, PipelineRun},
     pipeline::Definition,
@@ -45,6 +45,8 @@ pub struct Execution {
 /// A run to be accepted.
 #[derive(Debug, Clone)]
 pub struct NewExecution {
+    /// The id, time-ordered, so that the caller may know it beforehand.
+    pub id: Uuid,
     /// Who starts it.
     pub user_id: Uuid,
     /// The tenant it counts for.
@@ -98,6 +100,7 @@ impl Execution {
         let definition = Definition::read(&new.nodes, &new.connections).ok();
         let nodes = definition.as_ref().map(|definition| definition.nodes.as_slice()).unwrap_or_default();
         let new_job = NewJob {
+            id: new.id,
             items_total: i32::try_from(nodes.len()).unwrap_or(i32::MAX),
             ..NewJob::new(new.user_id, new.organization_id, new.weight, payload)
         };
@@ -145,6 +148,12 @@ impl Execution {
             .execute(conn)
             .await?;
         Ok(StartedExecution { execution, job, ticket: new_job.ticket() })
+    }
+
+    /// Writes down a run that may not begin: it has failed at once, for this reason.
+    pub async fn refuse(conn: &mut AsyncPgConnection, new: NewExecution, failure: Failure) -> QueryResult<Ended> {
+        let started = Self::start(conn, new).await?;
+        started.job.end(conn, Ending::Failed(failure, None)).await
     }
 
     /// The execution of a job, whoever owns it.

@@ -2,15 +2,15 @@
 //! together. Many jobs end in one statement, because a worker that runs short jobs does little else.
 
 use super::{
-    Job, JobStatus, analyses, job_events::body_json, llm_calls, mail_notices, mails, quotas, storable,
-    webhook_deliveries,
+    Job, JobStatus, analyses, delivery_attempts, job_events::body_json, llm_calls, mail_notices, mails, quotas,
+    storable, webhook_deliveries,
 };
 use crate::{
     events::{Change, Event, EventBody, Progress},
     kind::Kind,
     queue::Hint,
 };
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use diesel::{
     prelude::*,
     result::Error,
@@ -19,7 +19,7 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 use uuid::Uuid;
 
 /// What is said about a cancelled job where a failed one has its message.
@@ -54,6 +54,17 @@ SELECT id, last_seq, $10, body || (SELECT jsonb_build_object('progress', jsonb_b
                     AND failed.status = 'failed'))))) \
     FROM job_steps WHERE job_id = ended.id AND position >= 0) \
 FROM ended RETURNING job_id, seq, body";
+
+/// Ends jobs that nobody listens to and that have no steps, in the same way.
+const END_QUIETLY: &str = "WITH ending AS ( \
+    SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6) AS ending (id, attempt, status, error_code, error_message, errors) \
+), held AS ( \
+    SELECT ending.* FROM jobs JOIN ending USING (id) \
+    WHERE jobs.attempt = ending.attempt AND jobs.status = $7 ORDER BY jobs.id FOR UPDATE OF jobs \
+) \
+UPDATE jobs SET status = held.status, error_code = held.error_code, error_message = held.error_message, \
+    errors = jobs.errors || held.errors, finished_at = $8, updated_at = $8, heartbeat_at = NULL \
+FROM held WHERE jobs.id = held.id RETURNING jobs.id";
 
 /// Why an attempt, or a whole job, did not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,11 +102,26 @@ pub struct Finish {
 /// What became of jobs that were to end; it is committed, and others are to be told.
 #[derive(Debug, Clone, Default)]
 pub struct Ended {
-    /// The last event of each job that ended, for those who listen. A job without one is no longer held by its attempt,
-    /// and nothing was written about it.
+    /// The last event of each job that ended, for those who listen. A job that is neither here nor among the quiet ones is
+    /// no longer held by its attempt, and nothing was written about it.
     pub events: Vec<Event>,
+    /// Jobs that ended without an event, since nobody listens to their kind.
+    pub quiet: Vec<Uuid>,
     /// The jobs that follow from it: webhook deliveries, mails.
     pub hints: Vec<Hint>,
+}
+
+impl Ended {
+    /// Whether no job ended.
+    pub const fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.quiet.is_empty()
+    }
+}
+
+#[derive(QueryableByName)]
+struct Quiet {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
 }
 
 #[derive(QueryableByName)]
@@ -179,41 +205,29 @@ const fn has_consequences(kind: Kind) -> bool {
     }
 }
 
+/// Whether nobody listens to such a job: its end is no event, it has no steps, and what it found is stored elsewhere.
+const fn is_quiet(kind: Kind) -> bool {
+    match kind {
+        Kind::WebhookDelivery => true,
+        Kind::ImageAnalysis
+        | Kind::PipelineRun
+        | Kind::ChatCompletion
+        | Kind::TextGeneration
+        | Kind::Mail
+        | Kind::Probe => false,
+    }
+}
+
 /// Ends the jobs that have the status `from` and the attempt named. The caller has begun a transaction if any of them
 /// [has consequences](has_consequences).
 pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes: &[Finish]) -> QueryResult<Ended> {
     let at = Utc::now();
-    let column = |value: fn(&Finish) -> Value| finishes.iter().map(value).collect::<Vec<_>>();
-    let bodies: Vec<Value> = finishes
-        .iter()
-        .map(|Finish { ending, .. }| {
-            let change = Change::JobFinished { status: ending.status(), data: ending.data() };
-            // the statement counts the steps
-            body_json(&EventBody { change, progress: Progress::default(), at })
-        })
-        .collect::<QueryResult<_>>()?;
-    let failures = || finishes.iter().map(|finish| finish.ending.failure());
-    let stored: Vec<Stored> = diesel::sql_query(END)
-        .bind::<Array<SqlUuid>, _>(finishes.iter().map(|finish| finish.id).collect::<Vec<_>>())
-        .bind::<Array<Int4>, _>(finishes.iter().map(|finish| finish.attempt).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(finishes.iter().map(|finish| finish.ending.status()).collect::<Vec<_>>())
-        .bind::<Array<Nullable<Jsonb>>, _>(finishes.iter().map(|finish| finish.ending.result()).collect::<Vec<_>>())
-        .bind::<Array<Nullable<Text>>, _>(failures().map(|failure| failure.map(|f| &*f.code)).collect::<Vec<_>>())
-        .bind::<Array<Nullable<Text>>, _>(
-            failures().map(|failure| failure.map(|f| storable::text(&f.message))).collect::<Vec<_>>(),
-        )
-        .bind::<Array<Jsonb>, _>(column(|finish| {
-            finish.ending.failure().map_or_else(|| json!([]), |failure| entry(finish.attempt, failure))
-        }))
-        .bind::<Array<Jsonb>, _>(bodies)
-        .bind::<Text, _>(from)
-        .bind::<Timestamptz, _>(at)
-        .bind::<Text, _>(CANCELLED)
-        .load(conn)
-        .await?;
+    let (quiet, told): (Vec<&Finish>, Vec<&Finish>) = finishes.iter().partition(|finish| is_quiet(finish.kind));
+    let stored = if told.is_empty() { Vec::new() } else { end_told(conn, from, &told, at).await? };
+    let quiet = if quiet.is_empty() { Vec::new() } else { end_quiet(conn, from, &quiet, at).await? };
+    let all: HashSet<Uuid> = stored.iter().map(|event| event.job_id).chain(quiet.iter().copied()).collect();
     let ended = |kinds: &[Kind]| {
-        let wanted =
-            |finish: &&Finish| kinds.contains(&finish.kind) && stored.iter().any(|event| event.job_id == finish.id);
+        let wanted = |finish: &&Finish| kinds.contains(&finish.kind) && all.contains(&finish.id);
         finishes.iter().filter(wanted).collect::<Vec<_>>()
     };
     let analysed = ended(&[Kind::ImageAnalysis]);
@@ -238,14 +252,95 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes:
     }
     let delivered = ended(&[Kind::WebhookDelivery]);
     if !delivered.is_empty() {
-        hints.extend(webhook_deliveries::settle(conn, &delivered, at).await?);
+        hints.extend(delivery_attempts::settle(conn, &delivered, at).await?);
     }
     let sent = ended(&[Kind::Mail]);
     if !sent.is_empty() {
         mails::settle(conn, &sent).await?;
     }
     let events = stored.into_iter().map(Stored::into_event).collect::<QueryResult<_>>()?;
-    Ok(Ended { events, hints })
+    Ok(Ended { events, quiet, hints })
+}
+
+/// Ends jobs and stores their last events.
+async fn end_told(
+    conn: &mut AsyncPgConnection,
+    from: JobStatus,
+    finishes: &[&Finish],
+    at: DateTime<Utc>,
+) -> QueryResult<Vec<Stored>> {
+    let bodies: Vec<Value> = finishes
+        .iter()
+        .map(|Finish { ending, .. }| {
+            let change = Change::JobFinished { status: ending.status(), data: ending.data() };
+            // the statement counts the steps
+            body_json(&EventBody { change, progress: Progress::default(), at })
+        })
+        .collect::<QueryResult<_>>()?;
+    let Columns { ids, attempts, statuses, codes, messages, errors } = Columns::of(finishes);
+    diesel::sql_query(END)
+        .bind::<Array<SqlUuid>, _>(ids)
+        .bind::<Array<Int4>, _>(attempts)
+        .bind::<Array<Text>, _>(statuses)
+        .bind::<Array<Nullable<Jsonb>>, _>(finishes.iter().map(|finish| finish.ending.result()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(codes)
+        .bind::<Array<Nullable<Text>>, _>(messages)
+        .bind::<Array<Jsonb>, _>(errors)
+        .bind::<Array<Jsonb>, _>(bodies)
+        .bind::<Text, _>(from)
+        .bind::<Timestamptz, _>(at)
+        .bind::<Text, _>(CANCELLED)
+        .load(conn)
+        .await
+}
+
+/// Ends jobs that nobody listens to; returns which did.
+async fn end_quiet(
+    conn: &mut AsyncPgConnection,
+    from: JobStatus,
+    finishes: &[&Finish],
+    at: DateTime<Utc>,
+) -> QueryResult<Vec<Uuid>> {
+    let Columns { ids, attempts, statuses, codes, messages, errors } = Columns::of(finishes);
+    let ended: Vec<Quiet> = diesel::sql_query(END_QUIETLY)
+        .bind::<Array<SqlUuid>, _>(ids)
+        .bind::<Array<Int4>, _>(attempts)
+        .bind::<Array<Text>, _>(statuses)
+        .bind::<Array<Nullable<Text>>, _>(codes)
+        .bind::<Array<Nullable<Text>>, _>(messages)
+        .bind::<Array<Jsonb>, _>(errors)
+        .bind::<Text, _>(from)
+        .bind::<Timestamptz, _>(at)
+        .load(conn)
+        .await?;
+    Ok(ended.into_iter().map(|ended| ended.id).collect())
+}
+
+/// What both statements are told of the jobs, column by column.
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    attempts: Vec<i32>,
+    statuses: Vec<JobStatus>,
+    codes: Vec<Option<&'a str>>,
+    messages: Vec<Option<Cow<'a, str>>>,
+    errors: Vec<Value>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(finishes: &[&'a Finish]) -> Self {
+        let failures = || finishes.iter().map(|finish| finish.ending.failure());
+        let noted = |finish: &&Finish| {
+            finish.ending.failure().map_or_else(|| json!([]), |failure| entry(finish.attempt, failure))
+        };
+        Self {
+            ids: finishes.iter().map(|finish| finish.id).collect(),
+            attempts: finishes.iter().map(|finish| finish.attempt).collect(),
+            statuses: finishes.iter().map(|finish| finish.ending.status()).collect(),
+            codes: failures().map(|failure| failure.map(|f| &*f.code)).collect(),
+            messages: failures().map(|failure| failure.map(|f| storable::text(&f.message))).collect(),
+            errors: finishes.iter().map(noted).collect(),
+        }
+    }
 }
 
 impl Stored {

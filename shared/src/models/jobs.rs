@@ -329,6 +329,6 @@ impl Job {
     pub(super) async fn end(&self, conn: &mut AsyncPgConnection, ending: Ending) -> QueryResult<Ended> {
         let finish = Finish { id: self.id, kind: self.kind, attempt: self.attempt, ending };
         let ended = end(conn, self.status, &[finish]).await?;
-        if ended.events.is_empty() { Err(diesel::result::Error::NotFound) } else { Ok(ended) }
+        if ended.is_empty() { Err(diesel::result::Error::NotFound) } else { Ok(ended) }
     }
 }

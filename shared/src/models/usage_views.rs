@@ -80,35 +80,3 @@ impl UsageGroup {
         .await
     }
 }
-
-/// Metered requests of a user in the current day, ISO week and month, in UTC. One that failed does not count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
-pub struct QuotaUse {
-    /// Since midnight.
-    #[diesel(sql_type = BigInt)]
-    pub daily: i64,
-    /// Since Monday.
-    #[diesel(sql_type = BigInt)]
-    pub weekly: i64,
-    /// Since the first.
-    #[diesel(sql_type = BigInt)]
-    pub monthly: i64,
-}
-
-impl QuotaUse {
-    /// Counts; one query. A run that called several models is one request.
-    pub async fn count(conn: &mut AsyncPgConnection, user_id: Uuid) -> QueryResult<Self> {
-        diesel::sql_query(
-            "SELECT count(DISTINCT job_id) FILTER (WHERE created_at >= day) AS daily, \
-                 count(DISTINCT job_id) FILTER (WHERE created_at >= week) AS weekly, \
-                 count(DISTINCT job_id) FILTER (WHERE created_at >= month) AS monthly \
-             FROM usage_records, \
-                 (SELECT date_trunc('day', now(), 'UTC') AS day, date_trunc('week', now(), 'UTC') AS week, \
-                      date_trunc('month', now(), 'UTC') AS month) AS began \
-             WHERE user_id = $1 AND status = 'completed' AND created_at >= LEAST(week, month)",
-        )
-        .bind::<SqlUuid, _>(user_id)
-        .get_result(conn)
-        .await
-    }
-}

@@ -3,14 +3,13 @@
 //!
 //! Here is how they come about; `end_events` says what the ends of jobs tell, `delivery_reads` what became of them.
 
-use super::{Finish, Job, NewJob, Tier, Webhook};
+use super::{Job, NewJob, Tier, Webhook};
 use crate::{
     kind::{Payload, WebhookDelivery},
     queue::Hint,
     schema::webhook_deliveries,
     webhook_event::{Audience, WebhookEvent},
 };
-use chrono::{DateTime, Utc};
 use diesel::{
     pg::Pg,
     prelude::*,
@@ -206,13 +205,4 @@ impl Webhook {
 fn body(id: Uuid, event: WebhookEvent, data: &Value) -> QueryResult<String> {
     serde_json::to_string(&Body { id, event, data })
         .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
-}
-
-/// What the ends of deliveries mean: the last try is noted, and a webhook that keeps failing is switched off.
-pub(super) async fn settle(
-    _conn: &mut AsyncPgConnection,
-    _delivered: &[&Finish],
-    _at: DateTime<Utc>,
-) -> QueryResult<Vec<Hint>> {
-    Ok(Vec::new())
 }

@@ -44,6 +44,7 @@ async fn main() {
     let settings = [
         ("ATELIER_API_THREADS", threads.as_str()),
         ("ATELIER_DATABASE_POOL", POOL),
+        ("ATELIER_RATE_LIMITS", "on"),
         ("ATELIER_LIMITS_FILE", limits.as_str()),
     ];
     let api = world.api_with(&settings).await;

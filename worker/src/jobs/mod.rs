@@ -12,20 +12,21 @@ mod webhook_delivery;
 use crate::{
     outcome::{Outcome, Stop},
     reporter::Reporter,
+    webhooks::Errand,
 };
 use shared::{
     kind::Payload,
     models::{Failure, Job},
 };
 
-/// Runs a job of any kind.
-pub(crate) async fn run(reporter: &Reporter<'_>, job: &Job) -> Result<Outcome, Stop> {
+/// Runs a job of any kind. `errand`: what a webhook delivery brings along.
+pub(crate) async fn run(reporter: &Reporter<'_>, job: &Job, errand: Errand) -> Result<Outcome, Stop> {
     match job.payload() {
         Ok(Payload::ImageAnalysis(payload)) => image_analysis::run(reporter, &payload).await,
         Ok(Payload::PipelineRun(payload)) => pipeline_run::run(reporter, &payload).await,
         Ok(Payload::ChatCompletion(payload)) => chat_completion::run(reporter, &payload).await,
         Ok(Payload::TextGeneration(payload)) => text_generation::run(reporter, &payload).await,
-        Ok(Payload::WebhookDelivery(_)) => webhook_delivery::run(reporter).await,
+        Ok(Payload::WebhookDelivery(_)) => webhook_delivery::run(reporter, errand).await,
         Ok(Payload::Mail(payload)) => mail::run(reporter, &payload).await,
         Ok(Payload::Probe(payload)) => probe::run(reporter, &payload).await,
         Err(error) => Ok(Outcome::Fail {
