@@ -3,7 +3,7 @@
 //!
 //! What can be called is called; what is private to the API is reached as clients reach it. A panic there costs the
 //! client its answer, which fails the test. Every failure prints the input that caused it.
-#![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a broken assumption")]
 
 use chrono::Utc;
 use futures_util::SinkExt;
@@ -233,7 +233,7 @@ async fn any_query_of_a_list_is_answered() {
     let client = world.member(&api).await.client;
     let lists =
         ["/products", "/pipelines", "/executions", "/jobs", "/usage", "/webhooks", "/chat/history", "/ai/models"];
-    let names = [
+    const NAMES: &[&str] = &[
         "page",
         "limit",
         "page_size",
@@ -254,7 +254,7 @@ async fn any_query_of_a_list_is_answered() {
     let cursor = "eyJ[A-Za-z0-9_=-]{0,60}";
     let value =
         prop_oneof![4 => text(), 1 => cursor, 1 => "[0-9]{1,25}", 1 => "[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{0,8}Z)?"];
-    let query = (select(&lists[..]), vec((select(&names[..]), value), 0..5));
+    let query = (select(LISTS), vec((select(NAMES), value), 0..5));
     for (list, parameters) in some(&query, 600) {
         let request = client.request(Method::GET, &format!("/api/v1{list}")).query(&parameters);
         answered(request, &format!("{list} {parameters:?}")).await;
@@ -280,7 +280,7 @@ async fn any_header_is_answered() {
         "[0-9.:,a-f ]{0,60}".prop_map(String::into_bytes),
         Just(vec![b'x'; 5_000]),
     ];
-    for headers in some(&vec((select(&names[..]), value), 1..4), 500) {
+    for headers in some(&vec((select(NAMES), value), 1..4), 500) {
         for (method, path) in [(Method::GET, "/products"), (Method::POST, "/products")] {
             let mut request = client.request(method.clone(), &format!("/api/v1{path}"));
             for (name, value) in &headers {
@@ -349,7 +349,7 @@ async fn any_form_is_answered() {
     ];
     let kinds =
         ["multipart/form-data; boundary=x", "multipart/form-data", "multipart/form-data; boundary=\"", "text/plain"];
-    for (kind, parts) in some(&(select(&kinds[..]), vec(part, 0..12)), 400) {
+    for (kind, parts) in some(&(select(KINDS), vec(part, 0..12)), 400) {
         let body = parts.concat();
         let request = client.request(Method::POST, "/api/v1/uploads/direct").header("content-type", kind);
         answered(request.body(body.clone()), &format!("{kind} {:?}", String::from_utf8_lossy(&body))).await;
