@@ -1,5 +1,6 @@
 //! Who may do what: every route with every role, with somebody of another organization, with nobody, and with a key of
 //! each permission. What is expected stands in `table`, written down from the contract and not from the code.
+#![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
 mod people;
 mod table;
@@ -124,7 +125,8 @@ async fn each_role_is_let_in_to_what_it_may_and_to_nothing_else() {
 async fn what_a_colleague_owns_is_shared_decided_about_or_not_there() {
     let company = Company::new().await;
     let mut findings = Findings::default();
-    for role in ROLES {
+    // an admin is last: the owner is no member any more then
+    for role in ROLES.into_iter().rev() {
         let person = company.with_role(role);
         for route in ROUTES.iter().filter(|route| route.has_id() && route.roles != Roles::Anyone) {
             // a deletion that is let in leaves nothing to the next role
@@ -161,7 +163,7 @@ async fn what_belongs_to_another_organization_does_not_exist() {
         for route in ROUTES {
             let body = route.body.map(|body| body(owner));
             // ids are in the path, or in the body
-            if !route.has_id() && !route.names_in_body {
+            if route.roles == Roles::Anyone || !(route.has_id() || route.names_in_body) {
                 continue;
             }
             let request = foreign.request(route.method(), &format!("/api/v1{}", owner.fill(route)));

@@ -38,6 +38,7 @@ async fn written(world: &World, tenant: &Tenant) -> Vec<Written> {
 
 async fn run(world: &World, tenant: &Tenant, awaited: bool, tick: Option<(Uuid, DateTime<Utc>)>) -> Uuid {
     let new = NewExecution {
+        id: Uuid::now_v7(),
         user_id: tenant.user,
         organization_id: tenant.organization,
         weight: 1,

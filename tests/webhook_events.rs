@@ -170,6 +170,7 @@ async fn run(world: &World, tenant: &Tenant, webhook_url: Option<&str>) -> Uuid 
     ]);
     let (nodes, connections) = normalized(&nodes, &json!([edge("a", "b"), edge("b", "c")]));
     let new = NewExecution {
+        id: Uuid::now_v7(),
         user_id: tenant.user,
         organization_id: tenant.organization,
         weight: 1,

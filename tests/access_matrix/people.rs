@@ -125,7 +125,8 @@ impl Person {
 
     /// The id that stands for a parameter: the path up to and with it.
     pub fn id(&self, parameter: &str) -> &str {
-        self.things.get(parameter).unwrap_or_else(|| panic!("there is no {parameter} among the things"))
+        assert!(self.things.contains_key(parameter), "there is no {parameter} among the things");
+        &self.things[parameter]
     }
 
     /// The path of a route with this person's things.

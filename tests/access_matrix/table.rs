@@ -172,6 +172,9 @@ pub const ROUTES: &[Route] = &[
     route("GET",    "/api-keys/{id}",                           All,      NONE,                      Own),
     route("PUT",    "/api-keys/{id}",                           Writers,  NONE,                      Own)
         .with(|_| json!({ "name": "Mine" })),
+    // whoever has the token of a mail
+    route("GET",    "/mail/unsubscribe/{token}",                Anyone,   NONE,                      Nothing),
+    route("POST",   "/mail/unsubscribe/{token}",                Anyone,   NONE,                      Nothing),
     // organizations: everybody has a place, admins decide about it
     route("GET",    "/organizations",                           All,      NONE,                      Nothing),
     route("POST",   "/organizations",                           All,      NONE,                      Nothing),

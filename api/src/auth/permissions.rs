@@ -10,6 +10,14 @@ macro_rules! permissions {
             /// Every word that a key may be made with.
             pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
 
+            /// The permission of this name.
+            pub(crate) fn find(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
             /// As clients write it.
             pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }

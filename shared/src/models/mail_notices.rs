@@ -74,7 +74,7 @@ async fn concerned(conn: &mut AsyncPgConnection, ended: &[&Finish]) -> QueryResu
              WHERE jobs.id = ANY($1) AND (jobs.payload ->> 'job_type' = 'batch' OR ( \
                  jobs.payload -> 'awaited' = 'false' \
                  AND (executions.schedule_id IS NULL OR jobs.status = $2))) \
-         ), told AS ( \
+         ), told AS MATERIALIZED ( \
              SELECT users.id AS user_id, email, full_name, recent.sent \
              FROM users, LATERAL (SELECT count(*) AS sent FROM ( \
                  SELECT FROM mails WHERE mails.user_id = users.id AND notice \
