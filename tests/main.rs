@@ -18,7 +18,6 @@ mod deployment;
 mod docs;
 mod executions;
 mod foreign_ids;
-mod fuzz;
 mod idempotency;
 mod invitations;
 mod lists;
