@@ -7,23 +7,23 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Somebody with one of each thing.
-pub struct Person {
-    pub member: Member,
+pub(super) struct Person {
+    pub(super) member: Member,
     /// Path up to and with the parameter → id.
     things: BTreeMap<&'static str, String>,
     /// An API key for everything, made before the role was given.
-    pub early_key: String,
+    pub(super) early_key: String,
 }
 
 /// An organization with one person of each role and an owner of things beside them, and somebody of another one.
-pub struct Company {
+pub(super) struct Company {
     world: World,
     api: Api,
     /// In the order of the roles.
-    pub staff: Vec<Person>,
+    pub(super) staff: Vec<Person>,
     /// A member.
-    pub owner: Person,
-    pub foreign: Person,
+    pub(super) owner: Person,
+    pub(super) foreign: Person,
 }
 
 fn id(made: &Value) -> String {
@@ -109,33 +109,33 @@ impl Person {
         Self { member, things, early_key }
     }
 
-    pub fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         self.member.client.clone()
     }
 
     /// Logged in once more.
-    pub async fn another_session(&self) -> Client {
+    pub(super) async fn another_session(&self) -> Client {
         login(&self.member).await
     }
 
     /// A new API key.
-    pub async fn key(&self, permissions: &[&str]) -> String {
+    pub(super) async fn key(&self, permissions: &[&str]) -> String {
         key(&self.member, permissions).await
     }
 
     /// The id that stands for a parameter: the path up to and with it.
-    pub fn id(&self, parameter: &str) -> &str {
+    pub(super) fn id(&self, parameter: &str) -> &str {
         assert!(self.things.contains_key(parameter), "there is no {parameter} among the things");
         &self.things[parameter]
     }
 
     /// The path of a route with this person's things.
-    pub fn fill(&self, route: &Route) -> String {
+    pub(super) fn fill(&self, route: &Route) -> String {
         fill(route, |parameter| self.id(parameter).to_owned())
     }
 
     /// The same with things that were just made, where others may delete them.
-    pub async fn fill_anew(&self, route: &Route) -> String {
+    pub(super) async fn fill_anew(&self, route: &Route) -> String {
         if !route.path.starts_with("/pipelines/") {
             return self.fill(route);
         }
@@ -155,7 +155,7 @@ fn fill(route: &Route, id: impl Fn(&str) -> String) -> String {
 }
 
 impl Company {
-    pub async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let world = World::new().await;
         let api = world.api_with(&[("ATELIER_RATE_LIMITS", "off")]).await;
         let admin = world.member(&api).await;
@@ -179,12 +179,12 @@ impl Company {
         Self { world, api, staff, owner, foreign }
     }
 
-    pub fn anonymous(&self) -> Client {
+    pub(super) fn anonymous(&self) -> Client {
         self.world.client(&self.api)
     }
 
     /// Ids, addresses and names that nobody outside is to see.
-    pub fn everything(&self) -> Vec<String> {
+    pub(super) fn everything(&self) -> Vec<String> {
         let people = self.staff.iter().chain([&self.owner]);
         let of =
             |person: &Person| person.things.values().cloned().chain([person.member.email.clone()]).collect::<Vec<_>>();
@@ -192,7 +192,7 @@ impl Company {
     }
 
     /// Clears away what waits to be done, and what the walks have started.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         self.world.conn().await.batch_execute("DELETE FROM jobs WHERE status = 'queued'").await.unwrap();
     }
 }

@@ -19,10 +19,6 @@ pub(crate) static SUBSCRIBABLE: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 /// Where a delivery stands, in the words of clients.
 pub(crate) const DELIVERY_STATUSES: &[&str] = &["pending", "delivered", "failed"];
 
-pub(crate) fn subscribable() -> Object {
-    words(&SUBSCRIBABLE)
-}
-
 pub(crate) fn delivery_status_words() -> Object {
     words(DELIVERY_STATUSES)
 }

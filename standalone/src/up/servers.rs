@@ -157,6 +157,8 @@ impl Servers {
             ("MALLOC_TRIM_THRESHOLD_", "131072".to_owned()),
             ("ATELIER_SHUTDOWN_GRACE", "5".to_owned()),
             ("ATELIER_WORKER_GRACE", "10".to_owned()),
+            // who tries webhooks out receives them here
+            ("ATELIER_WEBHOOK_ALLOW_LIST", "localhost,127.0.0.1,::1".to_owned()),
         ];
         settings.extend(defaults.into_iter().filter(|(name, _)| !self.surroundings.sets(name)));
         Ok(settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
