@@ -110,8 +110,8 @@ async fn what_an_organization_shares_stays_with_an_admin() {
     let (pipeline, execution) = work(&user).await;
     let sent = admin.invite("guest@example.com", "member").await;
     let used = format!(
-        "INSERT INTO usage_records (id, organization_id, user_id, job_id, endpoint, model) \
-         VALUES (gen_random_uuid(), '{organization}', '{id}', gen_random_uuid(), '/chat', 'gpt-4')"
+        "INSERT INTO usage_records (id, organization_id, user_id, job_id, endpoint, model, status) \
+         VALUES (gen_random_uuid(), '{organization}', '{id}', gen_random_uuid(), '/chat', 'gpt-4', 'completed')"
     );
     world.conn().await.batch_execute(&used).await.unwrap();
     delete(&user, &user.password).await.expect(204);

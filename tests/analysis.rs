@@ -340,6 +340,7 @@ async fn products_deleted_while_they_are_analysed_stop_their_jobs_and_block_nobo
     let world = World::new().await;
     let api = world.api().await;
     let member = world.member(&api).await;
+    let _scheduler = world.scheduler().await;
     let worker = world.worker(&["images"]).await;
     let mut doomed = Vec::new();
     for _ in 0..6 {

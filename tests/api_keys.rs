@@ -63,7 +63,7 @@ struct Stored {
 
 /// The log of changes, oldest first.
 async fn audited(world: &World) -> Vec<String> {
-    let query = "SELECT action AS stored FROM audit_entries ORDER BY id";
+    let query = "SELECT action AS stored FROM audit_entries WHERE target_type <> 'organization' ORDER BY id";
     let rows: Vec<Stored> = diesel::sql_query(query).load(&mut world.conn().await).await.unwrap();
     rows.into_iter().map(|row| row.stored).collect()
 }

@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
 
 /// Crates of others that belong into some of ours and no others. A name ending in `*` stands for a family.
 const HOMES: [(&str, &[&str]); 18] = [
-    ("actix-*", &["api"]),
+    ("actix-*", &["api", "tests"]),
     ("utoipa*", &["api"]),
     ("jsonwebtoken", &["api"]),
     ("argon2", &["api"]),

@@ -178,7 +178,7 @@ async fn what_cannot_be_run_is_refused_with_every_reason() {
     let open = world.api_with(&[("ATELIER_WEBHOOK_ALLOW_PRIVATE", "on")]).await;
     let client = world.client(&open).with_token(member.client.token());
     client.patch(&pipeline, json!({ "status": "published" })).await.expect(200);
-    let config = json!({ "webhook_url": "http://127.0.0.1:9/", "budget": { "cost": 0.25, "tokens": 1000 } });
+    let config = json!({ "webhook_url": "http://127.0.0.1:9999/", "budget": { "cost": 0.25, "tokens": 1000 } });
     let accepted = client.post(&run, json!({ "inputs": inputs(), "config": config })).await.expect(202);
     let id = accepted["execution_id"].as_str().unwrap().parse().unwrap();
     let limits = shared::models::Execution::find_limits(&mut *world.conn().await, id).await.unwrap();

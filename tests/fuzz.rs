@@ -21,7 +21,7 @@ use shared::{
     pipeline::{Definition, normalized, template},
     schedule::Timetable,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use worker::vision::{ImageLimits, ImageType, decode};
@@ -182,7 +182,7 @@ proptest! {
         let _ = template::check(&source);
         let _ = template::check_expression(&source);
         let named = template::name_nodes(&source, std::iter::once(id.as_str()));
-        let _ = template::environment().render_str(&named, json!({ "a": 1 }));
+        let _ = template::environment().render_str(&named, BTreeMap::from([("a", 1)]));
     }
 
     #[test]
@@ -228,11 +228,8 @@ async fn api(world: &World) -> harness::Api {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_query_of_a_list_is_answered() {
-    let world = World::new().await;
-    let api = api(&world).await;
-    let client = world.member(&api).await.client;
-    let lists =
-        ["/products", "/pipelines", "/executions", "/jobs", "/usage", "/webhooks", "/chat/history", "/ai/models"];
+    const LISTS: &[&str] =
+        &["/products", "/pipelines", "/executions", "/jobs", "/usage", "/webhooks", "/chat/history", "/ai/models"];
     const NAMES: &[&str] = &[
         "page",
         "limit",
@@ -251,6 +248,10 @@ async fn any_query_of_a_list_is_answered() {
         "start_date",
         "event",
     ];
+
+    let world = World::new().await;
+    let api = api(&world).await;
+    let client = world.member(&api).await.client;
     let cursor = "eyJ[A-Za-z0-9_=-]{0,60}";
     let value =
         prop_oneof![4 => text(), 1 => cursor, 1 => "[0-9]{1,25}", 1 => "[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{0,8}Z)?"];
@@ -270,11 +271,19 @@ async fn any_query_of_a_list_is_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_header_is_answered() {
+    const NAMES: &[&str] = &[
+        "authorization",
+        "x-api-key",
+        "idempotency-key",
+        "x-forwarded-for",
+        "x-request-id",
+        "if-match",
+        "traceparent",
+    ];
+
     let world = World::new().await;
     let api = api(&world).await;
     let client = world.member(&api).await.client;
-    let names =
-        ["authorization", "x-api-key", "idempotency-key", "x-forwarded-for", "x-request-id", "if-match", "traceparent"];
     let value = prop_oneof![
         vec(any::<u8>(), 0..60),
         "Bearer [ -~]{0,60}".prop_map(String::into_bytes),
@@ -335,6 +344,9 @@ async fn any_body_is_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_form_is_answered() {
+    const KINDS: &[&str] =
+        &["multipart/form-data; boundary=x", "multipart/form-data", "multipart/form-data; boundary=\"", "text/plain"];
+
     let world = World::new().await;
     let api = api(&world).await;
     let client = world.member(&api).await.client;
@@ -350,8 +362,6 @@ async fn any_form_is_answered() {
         Just(&b"Content-Disposition: form-data; name=\r\n"[..]),
         Just(&b"00000000-0000-0000-0000-000000000000"[..]),
     ];
-    let kinds =
-        ["multipart/form-data; boundary=x", "multipart/form-data", "multipart/form-data; boundary=\"", "text/plain"];
     for (kind, parts) in some(&(select(KINDS), vec(part, 0..12)), 400) {
         let body = parts.concat();
         let request = client.request(Method::POST, "/api/v1/uploads/direct").header("content-type", kind);

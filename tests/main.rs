@@ -18,6 +18,7 @@ mod deployment;
 mod docs;
 mod executions;
 mod foreign_ids;
+mod fuzz;
 mod idempotency;
 mod invitations;
 mod lists;

@@ -183,8 +183,7 @@ async fn what_a_dead_worker_left_behind_is_taken_back_and_a_window_that_is_gone_
     let path = run_path(&member).await;
     for windows_gone in [false, true] {
         let id = id_of(&member.client.post(&path, inputs()).await.expect(202), "execution_id");
-        sql(&world, &format!("UPDATE jobs SET max_attempts = 1 WHERE id = '{id}'")).await;
-        Job::claim(&mut *world.conn().await, &[id], "the test", 5).await.unwrap();
+        Job::claim(&mut *world.conn().await, &[id], "the test", 1).await.unwrap();
         sql(&world, &format!("UPDATE jobs SET heartbeat_at = now() - interval '1 hour' WHERE id = '{id}'")).await;
         if windows_gone {
             sql(&world, "DELETE FROM quota_windows").await;

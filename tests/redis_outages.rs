@@ -91,6 +91,7 @@ async fn while_redis_is_away_the_api_accepts_a_hundred_jobs_and_all_of_them_end(
     let world = World::with_own_redis().await;
     let (api, _scheduler) = (world.api().await, world.scheduler().await);
     let (_worker, member) = (world.worker(&["images"]).await, world.member(&api).await);
+    world.unlimited().await;
     let product = member.product("Cups").await;
     let file = project_root().join("tests/images/bad/text.jpg");
     let mut images = Vec::new();

@@ -124,6 +124,8 @@ impl Server {
             if !in_time {
                 tracing::warn!(grace_s = grace.as_secs(), "some requests did not finish in time");
             }
+            // now: many connections to PostgreSQL end with the threads that made them
+            stopping.identities.uses.write(&stopping.pool).await;
             handle.stop(in_time).await;
         });
         tracing::info!(%address, "the API listens");
@@ -131,7 +133,6 @@ impl Server {
         state.shutdown.cancel();
         background.join_all().await;
         lookups.shutdown().await;
-        state.identities.uses.write(&state.pool).await;
         tracing::info!("the API has stopped");
         ended
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Who may, in the current organization.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Roles {
+pub(super) enum Roles {
     /// No credentials are asked for.
     Anyone,
     All,
@@ -18,7 +18,7 @@ pub enum Roles {
 }
 
 impl Roles {
-    pub fn include(self, role: &str) -> bool {
+    pub(super) fn include(self, role: &str) -> bool {
         let least = match self {
             Self::Anyone | Self::All => 0,
             Self::Writers => 1,
@@ -32,7 +32,7 @@ impl Roles {
 
 /// Whose the thing is that the path names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Thing {
+pub(super) enum Thing {
     /// There is none, or it is the organization's.
     Nothing,
     /// One user's; nobody else sees it.
@@ -45,7 +45,7 @@ pub enum Thing {
 
 /// What an API key has to be allowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Key {
+pub(super) enum Key {
     /// No key opens it.
     None,
     /// Every key does.
@@ -53,24 +53,24 @@ pub enum Key {
     With(&'static str),
 }
 
-pub struct Route {
-    pub method: &'static str,
-    pub path: &'static str,
-    pub roles: Roles,
-    pub key: Key,
-    pub thing: Thing,
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) roles: Roles,
+    pub(super) key: Key,
+    pub(super) thing: Thing,
     /// A body that is right in itself.
-    pub body: Option<fn(&Person) -> Value>,
+    pub(super) body: Option<fn(&Person) -> Value>,
     /// Whether the body names things of the user.
-    pub names_in_body: bool,
+    pub(super) names_in_body: bool,
 }
 
 impl Route {
-    pub fn method(&self) -> Method {
+    pub(super) fn method(&self) -> Method {
         self.method.parse().unwrap()
     }
 
-    pub fn has_id(&self) -> bool {
+    pub(super) fn has_id(&self) -> bool {
         self.path.contains('{')
     }
 
@@ -100,7 +100,7 @@ const fn route(method: &'static str, path: &'static str, roles: Roles, key: Key,
 }
 
 /// Permissions of keys.
-pub const PERMISSIONS: &[&str] = &[
+pub(super) const PERMISSIONS: &[&str] = &[
     "ai:read",
     "ai:write",
     "usage:read",
@@ -126,7 +126,7 @@ pub const PERMISSIONS: &[&str] = &[
 ];
 
 /// Outside of the prefix: for whoever comes. Sockets look at credentials themselves.
-pub const OPEN: &[&str] = &[
+pub(super) const OPEN: &[&str] = &[
     "/docs",
     "/docs/{file}",
     "/health",
@@ -146,7 +146,7 @@ const NONE: Key = Key::None;
 
 /// Things are deleted in the order of the table, parts before what they are a part of; the end of the own place is last.
 #[rustfmt::skip]
-pub const ROUTES: &[Route] = &[
+pub(super) const ROUTES: &[Route] = &[
     // the own account: every role, and keys only read it
     route("POST",   "/auth/register",                           Anyone,   NONE,                      Nothing),
     route("POST",   "/auth/login",                              Anyone,   NONE,                      Nothing),

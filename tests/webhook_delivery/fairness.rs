@@ -1,5 +1,4 @@
 //! Receivers that are slow or dead, and those beside them.
-#![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
 use super::with;
 use harness::{Receiver, Reply, World, eventually};

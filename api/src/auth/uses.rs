@@ -99,9 +99,11 @@ pub(crate) async fn keep_writing(state: actix_web::web::Data<State>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => state.identities.uses.write(&state.pool).await,
+            _ = ticks.tick() => {}
             () = state.shutdown.cancelled() => return,
         }
+        // never cut off: what is on its way is no longer among what waits
+        state.identities.uses.write(&state.pool).await;
     }
 }
 

@@ -125,7 +125,10 @@ impl Invitation {
     pub fn status_now(&self) -> InvitationStatus {
         match self.status {
             InvitationStatus::Pending if self.expires_at <= Utc::now() => InvitationStatus::Expired,
-            status => status,
+            status @ (InvitationStatus::Pending
+            | InvitationStatus::Accepted
+            | InvitationStatus::Revoked
+            | InvitationStatus::Expired) => status,
         }
     }
 }

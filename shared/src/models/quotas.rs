@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn of_several_full_windows_the_last_to_end_is_named() {
-        let starts = at("2026-11-26T12:00:00Z");
+        let starts = at("2026-11-30T12:00:00Z");
         let full = QuotaWindow { used: 7, limit: Some(7) };
         let free = QuotaWindow { used: 7, limit: None };
         let named = |daily, weekly, monthly, organization| {
