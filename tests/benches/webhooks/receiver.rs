@@ -43,7 +43,7 @@ pub(crate) fn start() -> (String, Arrivals) {
     let noted = arrivals.clone();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(serve(TcpListener::from_std(listener).unwrap(), noted));
+        runtime.block_on(async { serve(TcpListener::from_std(listener).unwrap(), noted).await });
     });
     (url, arrivals)
 }
