@@ -68,9 +68,7 @@ pub(crate) fn public_base(request: &HttpRequest) -> String {
     let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
     let host = header(HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str()));
     // the proxy in front, which is to be trusted, speaks TLS
-    let trusted = state.map(|state| state.config.trusted_proxies.as_slice()).unwrap_or_default();
-    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
-    let behind_tls = peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    let behind_tls = peer(request).is_some_and(|peer| is_within(peer, trusted(request)))
         && header(HeaderName::from_static("x-forwarded-proto")) == Some("https");
     format!("{}://{}", if behind_tls { "https" } else { "http" }, host.unwrap_or("localhost"))
 }
@@ -78,10 +76,23 @@ pub(crate) fn public_base(request: &HttpRequest) -> String {
 /// The address of the client. A proxy is believed what it says in `X-Forwarded-For` if it is trusted
 /// (`ATELIER_TRUSTED_PROXIES`); of the addresses in there, the last one that is not trusted itself is the client's.
 pub(crate) fn client_ip(request: &HttpRequest) -> Option<IpAddr> {
-    let peer = request.peer_addr()?.ip().to_canonical();
-    let trusted = request.app_data::<web::Data<State>>().map(|state| state.config.trusted_proxies.as_slice());
     let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-    Some(behind_proxies(peer, trusted.unwrap_or_default(), &forwarded.collect::<Vec<_>>()))
+    Some(behind_proxies(peer(request)?, trusted(request), &forwarded.collect::<Vec<_>>()))
+}
+
+/// Who is at the other end of the connection.
+fn peer(request: &HttpRequest) -> Option<IpAddr> {
+    Some(request.peer_addr()?.ip().to_canonical())
+}
+
+/// The networks of trusted proxies.
+fn trusted(request: &HttpRequest) -> &[IpNet] {
+    let state = request.app_data::<web::Data<State>>();
+    state.map(|state| state.config.trusted_proxies.as_slice()).unwrap_or_default()
+}
+
+fn is_within(ip: IpAddr, networks: &[IpNet]) -> bool {
+    networks.iter().any(|network| network.contains(&ip))
 }
 
 /// Base of addresses that are sent by mail. Where none is set it is the address that the request was received on, never what
@@ -93,10 +104,9 @@ pub(crate) fn mail_base(request: &HttpRequest) -> String {
 }
 
 fn behind_proxies(peer: IpAddr, trusted: &[IpNet], forwarded: &[&str]) -> IpAddr {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
     let mut client = peer;
     for said in forwarded.iter().rev().flat_map(|line| line.rsplit(',')) {
-        if !is_trusted(client) {
+        if !is_within(client, trusted) {
             break;
         }
         // whatever stands before something unreadable may be made up

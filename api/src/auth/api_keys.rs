@@ -1,7 +1,6 @@
-//! What an API key looks like. It is random and long, so a plain hash is enough to store it by.
+//! What an API key looks like: a token with a beginning of its own.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
+use super::tokens::{self, RandomToken};
 
 /// How every key begins, so that people and scanners of secrets recognise one.
 const BEGINNING: &str = "sk_live_";
@@ -20,8 +19,8 @@ pub(crate) struct FreshKey {
 
 impl FreshKey {
     pub(crate) fn new() -> Self {
-        let text = format!("{BEGINNING}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
-        Self { hash: Sha256::digest(text.as_bytes()).to_vec(), text }
+        let text = format!("{BEGINNING}{}", RandomToken::new().text);
+        Self { hash: tokens::hash(&text), text }
     }
 
     /// The part that may be shown.
@@ -33,7 +32,7 @@ impl FreshKey {
 /// As a key is stored; `None` for what cannot be one.
 pub(crate) fn hash(text: &str) -> Option<Vec<u8>> {
     let looks_right = text.len() == LENGTH && text.starts_with(BEGINNING);
-    looks_right.then(|| Sha256::digest(text.as_bytes()).to_vec())
+    looks_right.then(|| tokens::hash(text))
 }
 
 #[cfg(test)]

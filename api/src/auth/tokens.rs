@@ -110,25 +110,25 @@ impl Keys {
 
     /// Makes a refresh token.
     pub(crate) fn refresh(&self) -> RefreshToken {
-        let OneTimeToken { text, hash } = OneTimeToken::new();
+        let RandomToken { text, hash } = RandomToken::new();
         RefreshToken { text, hash, expires_at: Utc::now() + self.refresh_ttl }
     }
 }
 
-/// A token that works once: what the client gets, and what is stored.
-pub(crate) struct OneTimeToken {
+/// A random token: what the client gets, and what is stored.
+pub(crate) struct RandomToken {
     pub(crate) text: String,
     pub(crate) hash: Vec<u8>,
 }
 
-impl OneTimeToken {
+impl RandomToken {
     pub(crate) fn new() -> Self {
         let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         Self { hash: hash(&text), text }
     }
 }
 
-/// As a token that works once is stored. It is random and long, so a plain hash is enough.
+/// As a random token is stored: it is long, so a plain hash is enough.
 pub(crate) fn hash(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
 }

@@ -3,7 +3,7 @@
 use crate::{
     auth::{
         passwords::{PasswordPolicy, acceptable},
-        tokens::{OneTimeToken, hash},
+        tokens::{RandomToken, hash},
     },
     error::ApiError,
     extract::Valid,
@@ -74,7 +74,7 @@ pub(crate) async fn forgot_password(
 ) -> Result<HttpResponse, ApiError> {
     let began = Instant::now();
     let email = body.0.email.to_lowercase();
-    let (fresh, base) = (OneTimeToken::new(), mail_base(&request));
+    let (fresh, base) = (RandomToken::new(), mail_base(&request));
     let mut conn = state.conn().await?;
     let hints = once(&mut conn, async |conn| {
         let user = User::find_by_email(conn, &email).await?.filter(|user| user.is_active);
@@ -95,7 +95,7 @@ pub(crate) async fn forgot_password(
 async fn send(
     conn: &mut AsyncPgConnection,
     user: User,
-    fresh: &OneTimeToken,
+    fresh: &RandomToken,
     base: &str,
 ) -> Result<Vec<Hint>, ApiError> {
     let expires_at = Utc::now() + Duration::hours(HOURS);
@@ -169,6 +169,6 @@ fn bad_token() -> ApiError {
 pub(crate) async fn show_reset_page(request: HttpRequest) -> HttpResponse {
     // nothing of the request is in it but our address: a page that repeats a token can leak it
     let base = public_base(&request).replace(['<', '>', '&', '"', '\''], "");
-    let page = include_str!("reset_password.html").replace("BASE", &base);
+    let page = include_str!("../../assets/reset-password.html").replace("BASE", &base);
     HttpResponse::Ok().content_type(ContentType::html()).body(page)
 }
