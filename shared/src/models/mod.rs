@@ -39,6 +39,7 @@ mod product_images;
 mod products;
 mod quota_faults;
 mod quota_warnings;
+mod quota_windows;
 mod quotas;
 mod recovery_codes;
 mod storable;
@@ -81,7 +82,8 @@ pub use pipeline_schedules::{DueSchedule, Missed, NewSchedule, PipelineSchedule}
 pub use pipelines::{NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus};
 pub use product_images::{NewProductImage, ProductImage, UploadStatus};
 pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJobs};
-pub use quotas::{Quota, QuotaExceeded, QuotaName, QuotaWindow};
+pub use quota_windows::QuotaName;
+pub use quotas::{Quota, QuotaExceeded, QuotaWindow};
 pub use recovery_codes::RecoveryCode;
 pub use usage_views::{UsageGroup, UsageRange, UsageRow};
 pub use users::{Account, NewUser, User, UserChange};

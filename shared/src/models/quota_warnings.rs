@@ -2,7 +2,7 @@
 
 use super::{
     NewMail, Occurrence,
-    quotas::{QuotaName, Starts},
+    quota_windows::{QuotaName, Starts},
 };
 use crate::{letter::Letter, queue::Hint, schema::users, webhook_event::WebhookEvent};
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
