@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
 use diesel::{QueryableByName, sql_types::Text};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use harness::{Answer, Member, World, project_root};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ async fn an_account_goes_with_everything_that_is_only_its_own() {
          INSERT INTO idempotency_keys (user_id, route, hash, owner) VALUES ('{id}', 'POST /products', '\\x01', '{id}'); \
          INSERT INTO chat_entries (id, user_id, message, response, model) VALUES (gen_random_uuid(), '{id}', 'a', 'b', 'c')"
     );
-    world.conn().await.batch_execute(&used).await.unwrap();
+    world.run_sql(&used).await;
     assert!(tables_that_name(&world, id).await.len() > 10);
 
     for (body, status, code) in [
@@ -113,7 +113,7 @@ async fn what_an_organization_shares_stays_with_an_admin() {
         "INSERT INTO usage_records (id, organization_id, user_id, job_id, endpoint, model, status) \
          VALUES (gen_random_uuid(), '{organization}', '{id}', gen_random_uuid(), '/chat', 'gpt-4', 'completed')"
     );
-    world.conn().await.batch_execute(&used).await.unwrap();
+    world.run_sql(&used).await;
     delete(&user, &user.password).await.expect(204);
 
     // in the log of changes it is what it was about, and nothing else names it

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
 use diesel::sql_types::{Text, Uuid as SqlUuid};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use futures_util::SinkExt;
 use harness::{Answer, Client, Member, Socket, World, eventually};
 use reqwest::Method;
@@ -153,7 +153,7 @@ async fn a_key_stops_at_once_when_it_is_deleted_or_expired_or_its_owner_disabled
     let key = make(&colleague, &["*"]).await;
     let client = world.client(&api);
     let status = async |key: &Value| with(&client, key, Method::GET, "/products", Value::Null).await.status.as_u16();
-    let change = async |query: &str| world.conn().await.batch_execute(query).await.unwrap();
+    let change = async |query: &str| world.run_sql(query).await;
     assert_eq!(status(&key).await, 200);
     for text in ["", "sk_live_", "rubbish", &format!("{}x", key["key"].as_str().unwrap())] {
         assert_eq!(status(&json!({ "key": text })).await, 401, "{text:?}");

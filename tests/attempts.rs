@@ -2,7 +2,7 @@
 //! writing anything.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, TransactionManager};
 use harness::{Tenant, World, assert_whole, eventually, project_root};
 use serde_json::{Value, json};
 use shared::{
@@ -316,7 +316,7 @@ async fn the_last_of_two_jobs_that_end_together_frees_their_product() {
              INSERT INTO job_images (job_id, image_id, position) VALUES ('{job}', '{image}', 0);"
         ));
     }
-    world.conn().await.batch_execute(&statements).await.unwrap();
+    world.run_sql(&statements).await;
     let (mut one, mut other) = (world.conn().await, world.conn().await);
     let claimed = Job::claim(&mut one, &jobs, "a test", 5).await.unwrap();
     assert!(claimed.iter().all(|job| job.kind == Kind::ImageAnalysis));

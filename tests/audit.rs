@@ -1,7 +1,6 @@
 //! The log of what changed access.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use diesel_async::SimpleAsyncConnection;
 use harness::{World, eventually};
 use serde_json::{Value, json};
 
@@ -75,7 +74,7 @@ async fn old_entries_go_and_young_ones_stay() {
     let admin = world.member(&api).await;
     admin.client.put("/organizations/current", json!({ "name": "Yard" })).await.expect(200);
     let aged = "UPDATE audit_entries SET created_at = now() - interval '3 days' WHERE action = 'organization.created'";
-    world.conn().await.batch_execute(aged).await.unwrap();
+    world.run_sql(aged).await;
     let settings = [("ATELIER_AUDIT_RETENTION_DAYS", "2"), ("ATELIER_PRUNE_EVERY", "1")];
     let scheduler = world.scheduler_with(&settings).await;
     let left = eventually("the old entry to go", async || {

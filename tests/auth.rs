@@ -1,7 +1,7 @@
 //! Accounts, logins and tokens, as clients meet them.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use harness::{Client, Member, World};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ async fn a_login_fails_alike_for_a_wrong_password_an_unknown_email_and_a_disable
     };
     let wrong = attempt(&member.email, "wrong horse 1").await;
     let unknown = attempt("nobody@example.com", "wrong horse 1").await;
-    world.conn().await.batch_execute("UPDATE users SET is_active = false").await.unwrap();
+    world.run_sql("UPDATE users SET is_active = false").await;
     let disabled = attempt(&member.email, &member.password).await;
     for answer in [&wrong, &unknown, &disabled] {
         assert_eq!(answer.body["error"]["message"], wrong.body["error"]["message"]);

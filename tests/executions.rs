@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
 use bytes::Bytes;
-use diesel_async::SimpleAsyncConnection;
 use futures_util::StreamExt;
 use harness::{Answer, Member, World};
 use reqwest::Method;
@@ -49,10 +48,6 @@ async fn start(member: &Member, pipeline: &str) -> Uuid {
 
 async fn show(member: &Member, id: Uuid) -> Value {
     member.client.get(&format!("/executions/{id}")).await.expect(200)
-}
-
-async fn sql(world: &World, statements: &str) {
-    world.conn().await.batch_execute(statements).await.unwrap();
 }
 
 async fn cancel(member: &Member, id: Uuid) -> Answer {
@@ -131,11 +126,11 @@ async fn the_estimate_is_the_middle_of_what_runs_of_this_pipeline_took() {
     for seconds in [10, 20, 600] {
         let run = start(&member, &known).await;
         world.take(run).await.complete().await;
-        sql(
-            &world,
-            &format!("UPDATE jobs SET started_at = finished_at - interval '{seconds} seconds' WHERE id = '{run}'"),
-        )
-        .await;
+        world
+            .run_sql(&format!(
+                "UPDATE jobs SET started_at = finished_at - interval '{seconds} seconds' WHERE id = '{run}'"
+            ))
+            .await;
     }
     // what was told a moment ago is remembered by the process that told it
     let fresh = world.api().await;
@@ -410,7 +405,8 @@ async fn executions_are_filtered_and_sorted_and_belong_to_the_organization() {
     let mut slow = world.take(runs[0]).await;
     slow.completes("in", "a").await;
     slow.complete().await;
-    sql(&world, &format!("UPDATE jobs SET started_at = started_at - interval '1 minute' WHERE id = '{}'", runs[0]))
+    world
+        .run_sql(&format!("UPDATE jobs SET started_at = started_at - interval '1 minute' WHERE id = '{}'", runs[0]))
         .await;
     world.take(runs[1]).await.complete().await;
     let id = |path: &str| path.rsplit('/').next().unwrap().to_owned();
@@ -610,9 +606,7 @@ async fn the_own_account_counts_pipelines_executions_and_tokens_of_the_month() {
         cancel(&member, run).await.expect(200);
     }
     let (user, organization) = (member.id(), member.organization_id());
-    sql(
-        &world,
-        &format!(
+    world.run_sql(&format!(
             "UPDATE executions SET created_at = created_at - interval '32 days' WHERE id = '{}'; \
              INSERT INTO usage_records (id, organization_id, user_id, job_id, endpoint, model, total_tokens, status, created_at) \
              SELECT gen_random_uuid(), '{organization}', '{user}', gen_random_uuid(), '/ai/chat', 'gpt-4', 5, 'completed', at \

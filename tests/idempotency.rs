@@ -3,7 +3,7 @@
 
 use diesel::{
     QueryableByName,
-    sql_types::{BigInt, Binary, Nullable, Text},
+    sql_types::{Binary, Nullable, Text},
 };
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use futures_util::future::join_all;
@@ -22,12 +22,6 @@ use tokio::join;
 use uuid::Uuid;
 
 #[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-#[derive(QueryableByName)]
 struct Row {
     #[diesel(sql_type = Text)]
     status: String,
@@ -37,16 +31,6 @@ struct Row {
     hash: Vec<u8>,
     #[diesel(sql_type = Nullable<Binary>)]
     answer: Option<Vec<u8>>,
-}
-
-async fn sql(world: &World, statements: &str) {
-    world.conn().await.batch_execute(statements).await.unwrap();
-}
-
-async fn count(world: &World, of: &str) -> i64 {
-    let found: Count =
-        diesel::sql_query(format!("SELECT count(*) AS n FROM {of}")).get_result(&mut world.conn().await).await.unwrap();
-    found.n
 }
 
 async fn rows(world: &World) -> Vec<Row> {
@@ -97,7 +81,7 @@ async fn address(process: &Process) -> SocketAddr {
 }
 
 async fn discard_jobs(world: &World) {
-    sql(world, "DELETE FROM jobs").await;
+    world.run_sql("DELETE FROM jobs").await;
 }
 
 async fn pipeline(member: &Member) -> String {
@@ -108,7 +92,7 @@ async fn pipeline(member: &Member) -> String {
 
 /// Lets the clock stand so that the keys were claimed some time ago.
 async fn age_claims(world: &World, interval: &str) {
-    sql(world, &format!("UPDATE idempotency_keys SET claimed_at = claimed_at - interval '{interval}'")).await;
+    world.run_sql(&format!("UPDATE idempotency_keys SET claimed_at = claimed_at - interval '{interval}'")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,8 +112,8 @@ async fn a_hundred_requests_with_one_key_are_one_request() {
         assert_eq!(answer.headers["retry-after"], "1");
         assert_eq!(answer.error(409), "CONFLICT");
     }
-    assert_eq!(count(&world, "jobs").await, 1);
-    assert_eq!(count(&world, "quota_reservations").await, 1);
+    assert_eq!(world.count_rows("jobs").await, 1);
+    assert_eq!(world.count_rows("quota_reservations").await, 1);
     let later = post(&clients[1], &path, "once", &body).await;
     assert!(is_replayed(&later) && texts.contains(later.text.as_str()));
     discard_jobs(&world).await;
@@ -181,7 +165,7 @@ async fn keys_that_are_none_are_refused_and_count_only_where_somebody_is_known()
     }
     let twice = keyed(client, "/products", "one").header("Idempotency-Key", "two").json(&json!({ "title": "Mug" }));
     client.send(twice).await.error(400);
-    assert_eq!(count(&world, "products").await, 0);
+    assert_eq!(world.count_rows("products").await, 0);
     post(client, "/products", &"k".repeat(255), &json!({ "title": "Mug" })).await.expect(201);
     // tokens are not kept
     let login = json!({ "email": member.email, "password": member.password });
@@ -194,7 +178,7 @@ async fn keys_that_are_none_are_refused_and_count_only_where_somebody_is_known()
         let change = client.request(Method::PUT, &path).header("Idempotency-Key", "k").json(&json!({ "title": title }));
         assert_eq!(client.send(change).await.expect(200)["title"], title);
     }
-    assert_eq!(count(&world, "idempotency_keys").await, 1);
+    assert_eq!(world.count_rows("idempotency_keys").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,7 +206,7 @@ async fn the_answer_outlives_the_api_and_is_of_no_use_to_who_reads_the_table() {
     let token = world.client(&third_api).post("/auth/login", login).await.expect(200)["access_token"].clone();
     let client = world.client(&third_api).with_token(token.as_str().unwrap());
     assert_eq!(post(&client, "/products", "a-key-nobody-may-know", &body).await.error(409), "CONFLICT");
-    assert_eq!(count(&world, "products").await, 1);
+    assert_eq!(world.count_rows("products").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,11 +235,11 @@ async fn refusals_are_given_again_and_what_may_pass_is_tried_again() {
     assert_repeated(&answer, &post(client, "/ai/chat", "k", &chat).await);
     answer.expect(200);
 
-    sql(&world, "UPDATE organizations SET custom_limits = '{\"daily\": 1}'").await;
+    world.run_sql("UPDATE organizations SET custom_limits = '{\"daily\": 1}'").await;
     let path = format!("/pipelines/{}/run", pipeline(&member).await);
     let body = json!({ "inputs": { "in": "x" } });
     post(client, &path, "k", &body).await.error(429);
-    sql(&world, "UPDATE organizations SET custom_limits = NULL").await;
+    world.run_sql("UPDATE organizations SET custom_limits = NULL").await;
     let first = post(client, &path, "k", &body).await;
     assert_repeated(&first, &post(client, &path, "k", &body).await);
     first.expect(202);
@@ -304,10 +288,10 @@ async fn a_stream_is_passed_on_as_it_comes_and_given_again_as_a_whole() {
     drop(response);
     question.asked_to_stop().await;
     eventually("the key to be free", async || {
-        (count(&world, "idempotency_keys WHERE status = 'committed'").await == 0).then_some(())
+        (world.count_rows("idempotency_keys WHERE status = 'committed'").await == 0).then_some(())
     })
     .await;
-    assert_eq!(count(&world, "jobs").await, 4);
+    assert_eq!(world.count_rows("jobs").await, 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,7 +311,7 @@ async fn who_tires_of_waiting_and_asks_again_gets_the_answer() {
     })
     .await;
     assert!(is_replayed(&answer));
-    assert_eq!(count(&world, "jobs").await, 1);
+    assert_eq!(world.count_rows("jobs").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -347,7 +331,7 @@ async fn a_form_is_the_same_whatever_boundary_it_is_sent_with() {
     let mut altered = bytes;
     *altered.last_mut().unwrap() ^= 1;
     assert_eq!(send(altered).await.error(422), "UNPROCESSABLE_ENTITY");
-    assert_eq!(count(&world, "product_images").await, 1);
+    assert_eq!(world.count_rows("product_images").await, 1);
     first.expect(200);
     discard_jobs(&world).await;
 }
@@ -362,7 +346,7 @@ async fn work_that_was_committed_by_a_process_that_died_is_never_done_again() {
     let prompt = json!({ "prompt": "Once" });
     let (died, ()) = join!(keyed(&there, "/ai/generate", "k").json(&prompt).send(), async {
         eventually("the work to be committed", async || {
-            (count(&world, "idempotency_keys WHERE status = 'committed'").await == 1).then_some(())
+            (world.count_rows("idempotency_keys WHERE status = 'committed'").await == 1).then_some(())
         })
         .await;
         process.kill();
@@ -376,7 +360,7 @@ async fn work_that_was_committed_by_a_process_that_died_is_never_done_again() {
     let lost = again().await;
     assert!(lost.text.contains("its answer was lost") && lost.headers.get("retry-after").is_none(), "{}", lost.text);
     lost.error(409);
-    assert_eq!(count(&world, "jobs").await, 1);
+    assert_eq!(world.count_rows("jobs").await, 1);
     discard_jobs(&world).await;
 }
 
@@ -394,7 +378,7 @@ async fn a_request_that_was_overtaken_undoes_its_work() {
     let waiting = async |requests: i64| {
         eventually(&format!("{requests} requests to wait for the product"), async || {
             let found = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-            (count(&world, found).await == requests).then_some(())
+            (world.count_rows(found).await == requests).then_some(())
         })
         .await;
     };
@@ -414,8 +398,8 @@ async fn a_request_that_was_overtaken_undoes_its_work() {
     let (first, second) = join!(send(), overtaking);
     first.error(409);
     second.expect(201);
-    assert_eq!(count(&world, "jobs WHERE status = 'queued'").await, 1);
-    assert_eq!(count(&world, "quota_reservations").await, 1);
+    assert_eq!(world.count_rows("jobs WHERE status = 'queued'").await, 1);
+    assert_eq!(world.count_rows("quota_reservations").await, 1);
     discard_jobs(&world).await;
 }
 
@@ -510,7 +494,7 @@ impl Fixtures<'_> {
             "mails",
             "quota_reservations",
         ] {
-            things.insert(table, count(self.world, table).await);
+            things.insert(table, self.world.count_rows(table).await);
         }
         things
     }
@@ -522,14 +506,14 @@ async fn every_post_that_can_be_repeated_has_one_effect_and_one_answer() {
     let api = api(&world).await;
     let member = world.member(&api).await;
     let fixtures = Fixtures { world: &world, member: &member };
-    sql(
-        &world,
-        "CREATE TABLE turns (status text); \
+    world
+        .run_sql(
+            "CREATE TABLE turns (status text); \
          CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
              'BEGIN INSERT INTO turns VALUES (NEW.status); RETURN NEW; END'; \
          CREATE TRIGGER note AFTER UPDATE ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION note()",
-    )
-    .await;
+        )
+        .await;
     let document = member.client.send(member.client.request(Method::GET, "/openapi.json")).await.expect(200);
     let mut seen = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -548,11 +532,11 @@ async fn every_post_that_can_be_repeated_has_one_effect_and_one_answer() {
         assert_eq!(between, fixtures.things().await, "{route} was done twice");
         assert_eq!(rows(&world).await.pop().unwrap().status, "answered", "{route}");
         assert_eq!(
-            count(&world, "turns WHERE status = 'committed'").await,
+            world.count_rows("turns WHERE status = 'committed'").await,
             1,
             "{route} does its work outside of `once`"
         );
-        sql(&world, "DELETE FROM turns").await;
+        world.run_sql("DELETE FROM turns").await;
     }
     assert!(seen.len() >= 12, "{seen:?}");
     discard_jobs(&world).await;

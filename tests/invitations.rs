@@ -1,7 +1,6 @@
 //! Invitations: sent, read, accepted by somebody known and by somebody new, and everything that speaks against it.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use diesel_async::SimpleAsyncConnection;
 use harness::{Answer, Api, Member, World};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -50,7 +49,7 @@ async fn an_invitation_is_mailed_shown_once_and_brings_a_known_user_in() {
     assert!(!listed.to_string().contains(token), "the token is shown once");
     let stored =
         format!("DO $$ BEGIN ASSERT (SELECT NOT (i::text LIKE '%{token}%') FROM invitations i), 'stored'; END $$");
-    world.conn().await.batch_execute(&stored).await.unwrap();
+    world.run_sql(&stored).await;
 
     let joined = accept(&guest, &sent["token"]).await.expect(200);
     assert_eq!(joined["id"], json!(organization));
@@ -150,7 +149,7 @@ async fn what_is_open_already_revoked_expired_or_anothers_is_refused() {
 
     let second = again().await.expect(201);
     let late = "UPDATE invitations SET expires_at = now() - interval '1 second' WHERE status = 'pending'";
-    world.conn().await.batch_execute(late).await.unwrap();
+    world.run_sql(late).await;
     for sent in [&second, &elsewhere] {
         assert_eq!(accept(&guest, &sent["token"]).await.error(404), "RESOURCE_NOT_FOUND");
     }
@@ -166,7 +165,7 @@ async fn what_is_open_already_revoked_expired_or_anothers_is_refused() {
         admin.organization_id(),
         guest.id()
     );
-    world.conn().await.batch_execute(&join).await.unwrap();
+    world.run_sql(&join).await;
     assert_eq!(accept(&guest, &third["token"]).await.error(409), "CONFLICT");
     assert_eq!(again().await.error(409), "CONFLICT");
     world.take_mails().await;

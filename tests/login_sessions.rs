@@ -1,7 +1,6 @@
 //! Login sessions: where somebody is logged in, and ending that.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use diesel_async::SimpleAsyncConnection;
 use harness::{Client, Member, World, eventually};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -29,7 +28,7 @@ async fn every_login_is_listed_and_the_one_that_asks_is_marked() {
     assert!(new["created_at"].is_string() && new["last_used_at"].is_string());
     let oldest = phone.get("/auth/sessions?sort=created_at&limit=1").await.expect(200);
     assert_eq!(oldest["data"], json!([old]));
-    world.conn().await.batch_execute("UPDATE refresh_tokens SET expires_at = now()").await.unwrap();
+    world.run_sql("UPDATE refresh_tokens SET expires_at = now()").await;
     let listed = phone.get("/auth/sessions").await.expect(200);
     assert_eq!(listed["pagination"]["total"], 0, "what cannot be refreshed any more is as good as ended");
 }
@@ -64,7 +63,7 @@ async fn the_last_use_moves_with_use_but_not_with_each() {
     let last_used = async || member.client.get("/auth/sessions").await.expect(200)["data"][0]["last_used_at"].clone();
     let first = last_used().await;
     let long_ago = "UPDATE login_sessions SET last_used_at = now() - interval '1 hour'";
-    world.conn().await.batch_execute(long_ago).await.unwrap();
+    world.run_sql(long_ago).await;
     let moved = eventually("the use to be noted", async || {
         let now = last_used().await;
         (now.as_str() > first.as_str()).then_some(now)
@@ -93,7 +92,7 @@ async fn requests_that_come_at_once_are_each_answered_as_whoever_sent_them() {
     });
     futures_util::future::join_all(asked).await;
     // a role that changes counts for the very next request
-    world.conn().await.batch_execute("UPDATE users SET is_active = false").await.unwrap();
+    world.run_sql("UPDATE users SET is_active = false").await;
     for member in &members {
         assert_eq!(member.client.get("/users/me").await.status.as_u16(), 401);
     }

@@ -6,7 +6,7 @@ use diesel::{
     QueryableByName,
     sql_types::{Jsonb, Text, Uuid as SqlUuid},
 };
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use futures_util::future::join_all;
 use harness::{Tenant, World};
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ async fn who_does_not_want_to_be_written_to_is_not() {
     for state in ["preferences = '{\"notifications\": {\"email\": false}}'", "is_active = false"] {
         let tenant = world.tenant(1).await;
         let set = format!("UPDATE users SET {state} WHERE id = '{}'", tenant.user);
-        world.conn().await.batch_execute(&set).await.unwrap();
+        world.run_sql(&set).await;
         world.take(run(&world, &tenant, false, None).await).await.complete().await;
         assert_eq!(written(&world, &tenant).await.len(), 0, "{state}");
     }
@@ -145,7 +145,7 @@ async fn twenty_notices_an_hour_are_enough_also_when_all_end_at_once() {
     assert_eq!(last, 1, "one of them says that it is the last");
     world.take(run(&world, &other, false, None).await).await.complete().await;
     assert_eq!(written(&world, &other).await.len(), 1, "others are not concerned");
-    world.conn().await.batch_execute("UPDATE mails SET created_at = now() - interval '61 minutes'").await.unwrap();
+    world.run_sql("UPDATE mails SET created_at = now() - interval '61 minutes'").await;
     world.take(run(&world, &tenant, false, None).await).await.complete().await;
     assert_eq!(written(&world, &tenant).await.len(), 21, "an hour later there is room again");
 }

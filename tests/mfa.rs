@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
 use diesel::sql_types::{Jsonb, Text};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use harness::{Answer, Member, World};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -56,7 +56,7 @@ async fn letters(world: &World) -> Vec<(String, Value)> {
 
 /// Forgets which codes were taken, so that a test need not wait for the next one.
 async fn forget_codes(world: &World) {
-    world.conn().await.batch_execute("UPDATE users SET mfa_last_step = 0").await.unwrap();
+    world.run_sql("UPDATE users SET mfa_last_step = 0").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

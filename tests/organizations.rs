@@ -1,7 +1,6 @@
 //! Organizations and their members, as clients meet them.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use diesel_async::SimpleAsyncConnection;
 use harness::{Answer, Member, World};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -12,10 +11,6 @@ const CURRENT: &str = "/organizations/current";
 
 fn fields(answer: &Answer) -> BTreeSet<&str> {
     answer.body["error"]["details"].as_array().unwrap().iter().map(|d| d["field"].as_str().unwrap()).collect()
-}
-
-async fn sql(world: &World, statements: &str) {
-    world.conn().await.batch_execute(statements).await.unwrap();
 }
 
 fn of(member: &Member) -> String {
@@ -72,23 +67,23 @@ async fn the_quota_that_is_shown_is_that_of_this_month_and_of_the_operator() {
     let api = world.api().await;
     let admin = world.member(&api).await;
     let id = admin.organization_id();
-    sql(
-        &world,
-        &format!(
+    world
+        .run_sql(&format!(
             "INSERT INTO quota_windows (scope, period, starts, used) VALUES \
                  ('{id}', 'monthly', date_trunc('month', now() AT TIME ZONE 'UTC')::date, 17), \
                  ('{id}', 'monthly', date_trunc('month', now() AT TIME ZONE 'UTC')::date - 40, 400), \
                  ('{id}', 'daily', (now() AT TIME ZONE 'UTC')::date, 3)"
-        ),
-    )
-    .await;
+        ))
+        .await;
     for (tier, custom, limit) in [
         ("free", "NULL", json!(1_500)),
         ("basic", "NULL", json!(15_000)),
         ("enterprise", "NULL", json!(1_000_000)),
         ("enterprise", "'{\"api_quota_limit\": 10000}'", json!(10_000)),
     ] {
-        sql(&world, &format!("UPDATE organizations SET subscription_tier = '{tier}', custom_limits = {custom}")).await;
+        world
+            .run_sql(&format!("UPDATE organizations SET subscription_tier = '{tier}', custom_limits = {custom}"))
+            .await;
         let shown = admin.client.get(CURRENT).await.expect(200);
         assert_eq!((&shown["api_quota_limit"], &shown["api_quota_used"]), (&limit, &json!(17)), "{tier} {custom}");
     }
@@ -153,7 +148,7 @@ async fn who_leaves_falls_back_to_the_latest_joined_and_to_a_new_one_at_last() {
         one.organization_id(),
         user.id()
     );
-    sql(&world, &joined).await;
+    world.run_sql(&joined).await;
     let answer = leave(&user).await.expect(200);
     assert!(answer["message"].is_string());
     assert_eq!(user.place().await, ("viewer".to_owned(), other.organization_id()));
@@ -163,13 +158,13 @@ async fn who_leaves_falls_back_to_the_latest_joined_and_to_a_new_one_at_last() {
         "DO $$ BEGIN ASSERT (SELECT bool_and(created_by = '{}') FROM pipeline_schedules), 'the schedule is not the admin''s'; END $$",
         one.id()
     );
-    sql(&world, &whose).await;
+    world.run_sql(&whose).await;
 
     leave(&user).await.expect(200);
     assert_eq!(user.place().await, ("admin".to_owned(), user.organization_id()));
     // the personal one is gone: there is a new one to go to
     let guest = world.colleague(&api, &one, "manager").await;
-    sql(&world, &format!("DELETE FROM memberships WHERE user_id = '{}' AND role = 'admin'", guest.id())).await;
+    world.run_sql(&format!("DELETE FROM memberships WHERE user_id = '{}' AND role = 'admin'", guest.id())).await;
     leave(&guest).await.expect(200);
     let (role, place) = guest.place().await;
     assert_eq!(role, "admin");
@@ -274,8 +269,8 @@ async fn the_last_admin_stays_one_whatever_is_tried_at_once() {
              ASSERT NOT EXISTS (SELECT FROM users u WHERE NOT EXISTS (SELECT FROM memberships m \
                  WHERE m.user_id = u.id AND m.organization_id = u.organization_id)), 'somebody is nowhere'; END $$"
         );
-        sql(&world, &check).await;
-        sql(&world, &restore).await;
+        world.run_sql(&check).await;
+        world.run_sql(&restore).await;
     }
     // all leave: one stays
     let mut all = JoinSet::new();

@@ -3,9 +3,9 @@
 
 use diesel::{
     QueryableByName,
-    sql_types::{BigInt, Jsonb, Nullable, Uuid as SqlUuid},
+    sql_types::{Jsonb, Nullable, Uuid as SqlUuid},
 };
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use futures_util::future::join_all;
 use harness::{Answer, Api, Member, Socket, World, eventually, project_root};
 use reqwest::{
@@ -22,25 +22,9 @@ use tokio::join;
 use uuid::Uuid;
 
 #[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-#[derive(QueryableByName)]
 struct Told {
     #[diesel(sql_type = Jsonb)]
     told: Value,
-}
-
-async fn sql(world: &World, statements: &str) {
-    world.conn().await.batch_execute(statements).await.unwrap();
-}
-
-async fn count(world: &World, of: &str) -> i64 {
-    let found: Count =
-        diesel::sql_query(format!("SELECT count(*) AS n FROM {of}")).get_result(&mut world.conn().await).await.unwrap();
-    found.n
 }
 
 /// An API that takes requests as fast as they come, and answers questions with the local model.
@@ -66,7 +50,7 @@ async fn used(world: &World, member: &Member) -> [i64; 4] {
 
 /// Jobs that no worker of the test was to do, mails among them.
 async fn discard_jobs(world: &World) {
-    sql(world, "DELETE FROM jobs").await;
+    world.run_sql("DELETE FROM jobs").await;
 }
 
 /// The path that runs a pipeline of one node.
@@ -120,10 +104,10 @@ async fn of_two_hundred_requests_at_once_as_many_are_accepted_as_the_quota_has()
         assert_eq!(answer.error(429), "QUOTA_EXCEEDED");
     }
     assert_eq!(used(&world, &member).await, [50; 4]);
-    assert_eq!(count(&world, "jobs WHERE kind = 'pipeline_run'").await, 50);
-    assert_eq!(count(&world, "quota_reservations").await, 50);
-    assert_eq!(count(&world, "quota_windows WHERE period = 'daily' AND warned = 100").await, 1);
-    assert_eq!(count(&world, "mails WHERE template = 'quota_warning'").await, 3, "at 80, 90 and 100 per cent");
+    assert_eq!(world.count_rows("jobs WHERE kind = 'pipeline_run'").await, 50);
+    assert_eq!(world.count_rows("quota_reservations").await, 50);
+    assert_eq!(world.count_rows("quota_windows WHERE period = 'daily' AND warned = 100").await, 1);
+    assert_eq!(world.count_rows("mails WHERE template = 'quota_warning'").await, 3, "at 80, 90 and 100 per cent");
     discard_jobs(&world).await;
 }
 
@@ -155,7 +139,7 @@ async fn what_failed_through_our_fault_is_taken_back_once() {
         expected += i64::from(counts);
         assert_eq!(used(&world, &member).await, [expected; 4], "{what}");
     }
-    assert_eq!(count(&world, "quota_reservations").await, 0);
+    assert_eq!(world.count_rows("quota_reservations").await, 0);
 
     // an attempt that has lost its job takes nothing back, nor does anybody take back twice
     let id = run().await;
@@ -184,9 +168,9 @@ async fn what_a_dead_worker_left_behind_is_taken_back_and_a_window_that_is_gone_
     for windows_gone in [false, true] {
         let id = id_of(&member.client.post(&path, inputs()).await.expect(202), "execution_id");
         Job::claim(&mut *world.conn().await, &[id], "the test", 1).await.unwrap();
-        sql(&world, &format!("UPDATE jobs SET heartbeat_at = now() - interval '1 hour' WHERE id = '{id}'")).await;
+        world.run_sql(&format!("UPDATE jobs SET heartbeat_at = now() - interval '1 hour' WHERE id = '{id}'")).await;
         if windows_gone {
-            sql(&world, "DELETE FROM quota_windows").await;
+            world.run_sql("DELETE FROM quota_windows").await;
         }
         Job::rescue(&mut *world.conn().await, std::time::Duration::from_secs(15), 10).await.unwrap();
         assert_eq!(world.job(id).await.error_code.as_deref(), Some("worker_died"));
@@ -303,8 +287,8 @@ async fn past_the_quota_every_metered_route_refuses_and_leaves_nothing_behind() 
     let (settled, job) = member.analysed_image(&product, &photo, "image/jpeg").await;
     client.post(&format!("/jobs/{job}/cancel"), json!({})).await.expect(200);
     set_limits(&world, json!({ "daily": 0 })).await;
-    let jobs = count(&world, "jobs").await;
-    let images = count(&world, "product_images").await;
+    let jobs = world.count_rows("jobs").await;
+    let images = world.count_rows("product_images").await;
     let chat = json!({ "messages": [{ "role": "user", "content": "Hello?" }], "model": "gpt-4" });
     for (path, body) in [
         ("/ai/chat", chat.clone()),
@@ -324,8 +308,8 @@ async fn past_the_quota_every_metered_route_refuses_and_leaves_nothing_behind() 
     let mut socket = Socket::enter(client, "/api/v1/ai/stream").await;
     socket.send(chat).await;
     assert_eq!(socket.frame().await["error"]["code"], "QUOTA_EXCEEDED");
-    assert_eq!(count(&world, "jobs").await, jobs);
-    assert_eq!(count(&world, "product_images").await, images);
+    assert_eq!(world.count_rows("jobs").await, jobs);
+    assert_eq!(world.count_rows("product_images").await, images);
     assert_eq!(used(&world, &member).await, [1; 4]);
     client.get("/executions").await.expect(200);
 }
@@ -369,7 +353,7 @@ async fn the_own_quota_is_shown_with_the_figures_of_tier_and_operator() {
         quota().await,
         json!({ "daily": window(json!(50)), "weekly": window(json!(350)), "monthly": window(json!(1500)) })
     );
-    sql(&world, "UPDATE organizations SET subscription_tier = 'enterprise'").await;
+    world.run_sql("UPDATE organizations SET subscription_tier = 'enterprise'").await;
     let open = json!({ "daily": window(Value::Null), "weekly": window(Value::Null), "monthly": window(Value::Null) });
     assert_eq!(quota().await, open);
     set_limits(&world, json!({ "weekly": 1 })).await;
@@ -403,13 +387,13 @@ async fn a_warning_goes_out_once_for_each_window_and_threshold() {
     for _ in 0..7 {
         run().await;
     }
-    assert_eq!(count(&world, "mails WHERE template = 'quota_warning'").await, 0);
+    assert_eq!(world.count_rows("mails WHERE template = 'quota_warning'").await, 0);
     let eighth = run().await;
-    assert_eq!(count(&world, "mails WHERE template = 'quota_warning'").await, 1);
+    assert_eq!(world.count_rows("mails WHERE template = 'quota_warning'").await, 1);
     // below the threshold and above it again: nothing new is told
     end(&world, eighth, failed("panic")).await;
     run().await;
-    assert_eq!(count(&world, "mails WHERE template = 'quota_warning'").await, 1);
+    assert_eq!(world.count_rows("mails WHERE template = 'quota_warning'").await, 1);
     run().await;
     run().await;
     let told: Vec<Told> = diesel::sql_query(
@@ -430,16 +414,16 @@ async fn a_warning_goes_out_once_for_each_window_and_threshold() {
         .collect();
     let expected = [("daily", 80, 8, 10), ("daily", 90, 9, 10), ("daily", 100, 10, 10), ("weekly", 80, 10, 12)];
     assert_eq!(told, BTreeSet::from(expected));
-    assert_eq!(count(&world, "mails WHERE template = 'quota_warning' AND notice").await, 4);
-    assert_eq!(count(&world, "webhook_deliveries WHERE event = 'quota.warning'").await, 4);
+    assert_eq!(world.count_rows("mails WHERE template = 'quota_warning' AND notice").await, 4);
+    assert_eq!(world.count_rows("webhook_deliveries WHERE event = 'quota.warning'").await, 4);
 
     // who wants no mail gets none
     let wish = json!({ "preferences": { "notifications": { "email": false } } });
     member.client.put("/users/me", wish).await.expect(200);
     set_limits(&world, json!({ "daily": 11, "weekly": 12 })).await;
     run().await;
-    assert_eq!(count(&world, "webhook_deliveries WHERE event = 'quota.warning'").await, 5, "90 % of the week");
-    assert_eq!(count(&world, "mails WHERE template = 'quota_warning'").await, 4);
+    assert_eq!(world.count_rows("webhook_deliveries WHERE event = 'quota.warning'").await, 5, "90 % of the week");
+    assert_eq!(world.count_rows("mails WHERE template = 'quota_warning'").await, 4);
     discard_jobs(&world).await;
 }
 
@@ -456,7 +440,7 @@ async fn a_tick_past_the_quota_is_a_failed_run_that_says_so() {
         member.client.post(&schedules, body.clone()).await.expect(201),
         member.client.post(&schedules, body).await.expect(201),
     ];
-    sql(&world, "UPDATE pipeline_schedules SET next_run_at = date_trunc('second', now())").await;
+    world.run_sql("UPDATE pipeline_schedules SET next_run_at = date_trunc('second', now())").await;
     let scheduler = world.scheduler().await;
     let runs = eventually("both ticks to be dealt with", async || {
         let list = member.client.get("/executions").await.expect(200);
@@ -486,31 +470,29 @@ async fn windows_of_the_past_are_forgotten() {
     let member = world.member(&api).await;
     member.client.post(&run_path(&member).await, inputs()).await.expect(202);
     for days in [61, 63, 400] {
-        sql(
-            &world,
-            &format!(
+        world
+            .run_sql(&format!(
                 "INSERT INTO quota_windows (scope, period, starts) \
                  VALUES ('{}', 'daily', (now() AT TIME ZONE 'UTC')::date - {days})",
                 member.id()
-            ),
-        )
-        .await;
+            ))
+            .await;
     }
-    sql(
-        &world,
-        "INSERT INTO idempotency_keys (user_id, route, hash, owner, created_at) \
+    world
+        .run_sql(
+            "INSERT INTO idempotency_keys (user_id, route, hash, owner, created_at) \
          VALUES (gen_random_uuid(), '', '', gen_random_uuid(), now() - interval '25 hours'), \
                 (gen_random_uuid(), '', '', gen_random_uuid(), now() - interval '23 hours')",
-    )
-    .await;
+        )
+        .await;
     let scheduler = world.scheduler().await;
     eventually("the old to be deleted", async || {
-        let left = (count(&world, "quota_windows").await, count(&world, "idempotency_keys").await);
+        let left = (world.count_rows("quota_windows").await, world.count_rows("idempotency_keys").await);
         (left == (5, 1)).then_some(())
     })
     .await;
     assert_eq!(used(&world, &member).await, [1; 4]);
     scheduler.stop().await;
-    assert_eq!(count(&world, "jobs").await, 1);
+    assert_eq!(world.count_rows("jobs").await, 1);
     discard_jobs(&world).await;
 }

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use diesel::{
-    QueryResult, QueryableByName,
-    sql_types::{BigInt, Text, Uuid as SqlUuid},
+    QueryResult,
+    sql_types::{Text, Uuid as SqlUuid},
 };
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl};
 use harness::{Process, Tenant, World, eventually};
 use shared::{
     config::{ObjectStore, Reader},
@@ -22,12 +22,6 @@ use uuid::Uuid;
 const TAKEOVER: Duration = Duration::from_secs(10);
 
 const PROBE: Payload = Payload::Probe(Probe { steps: 0, hold_ms: 0 });
-
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
 
 fn new_jobs(tenant: &Tenant, count: usize) -> Vec<NewJob> {
     (0..count).map(|_| NewJob::new(tenant.user, tenant.organization, tenant.weight, PROBE)).collect()
@@ -45,15 +39,6 @@ async fn insert(world: &World, jobs: &[NewJob]) {
     inserted.await.unwrap();
 }
 
-async fn sql(world: &World, statements: &str) {
-    world.conn().await.batch_execute(statements).await.unwrap();
-}
-
-async fn count(world: &World, from: &str) -> i64 {
-    let query = diesel::sql_query(format!("SELECT count(*) AS n FROM {from}"));
-    query.get_result::<Count>(&mut world.conn().await).await.unwrap().n
-}
-
 async fn wait_for_ready(world: &World, jobs: u64) {
     eventually(&format!("{jobs} jobs to be ready"), async || {
         let depth = world.queue("probes").depth().await.ok()?;
@@ -64,7 +49,7 @@ async fn wait_for_ready(world: &World, jobs: u64) {
 
 /// Jobs that no worker of the test was to run.
 async fn discard_jobs(world: &World) {
-    sql(world, "DELETE FROM jobs").await;
+    world.run_sql("DELETE FROM jobs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,9 +103,7 @@ async fn a_job_of_a_silent_worker_waits_again_or_fails_when_its_attempts_are_use
     jobs[1].max_attempts = 1;
     insert(&world, &jobs).await;
     let [again, over, alive] = [jobs[0].id, jobs[1].id, jobs[2].id];
-    sql(
-        &world,
-        &format!(
+    world.run_sql(&format!(
             "UPDATE jobs SET status = 'running', attempt = 1, worker = 'lost', heartbeat_at = now() - interval '1 minute'; \
              UPDATE jobs SET heartbeat_at = now() + interval '1 hour' WHERE id = '{alive}'"
         ),
@@ -132,7 +115,7 @@ async fn a_job_of_a_silent_worker_waits_again_or_fails_when_its_attempts_are_use
     wait_for_ready(&world, 1).await;
     let failed = world.wait_for_status(over, JobStatus::Failed).await;
     assert_eq!(failed.error_code.as_deref(), Some("worker_died"));
-    assert_eq!(count(&world, &format!("job_events WHERE job_id = '{over}' AND seq = 1")).await, 1);
+    assert_eq!(world.count_rows(&format!("job_events WHERE job_id = '{over}' AND seq = 1")).await, 1);
     assert_eq!(world.job(alive).await.status, JobStatus::Running, "its worker has shown itself");
     discard_jobs(&world).await;
 }
@@ -144,9 +127,8 @@ async fn what_is_too_old_goes_and_the_rest_stays() {
     let jobs = new_jobs(&tenant, 3);
     insert(&world, &jobs).await;
     let user = tenant.user;
-    sql(
-        &world,
-        &format!(
+    world
+        .run_sql(&format!(
             "UPDATE jobs SET status = 'completed', finished_at = now() - interval '91 days'; \
              UPDATE jobs SET finished_at = now() - interval '89 days' WHERE id = '{recent}'; \
              UPDATE jobs SET status = 'queued', finished_at = NULL, run_at = now() - interval '100 days' \
@@ -162,17 +144,19 @@ async fn what_is_too_old_goes_and_the_rest_stays() {
             waiting = jobs[2].id,
             idle = Uuid::from_u128(1),
             ended = Uuid::from_u128(2),
-        ),
-    )
-    .await;
+        ))
+        .await;
     let _scheduler = world.scheduler().await;
     eventually("the old rows to go", async || {
-        let left =
-            (count(&world, "jobs").await, count(&world, "login_sessions").await, count(&world, "refresh_tokens").await);
+        let left = (
+            world.count_rows("jobs").await,
+            world.count_rows("login_sessions").await,
+            world.count_rows("refresh_tokens").await,
+        );
         (left == (2, 2, 1)).then_some(())
     })
     .await;
-    assert_eq!(count(&world, "refresh_tokens WHERE hash = 'usable'").await, 1);
+    assert_eq!(world.count_rows("refresh_tokens WHERE hash = 'usable'").await, 1);
     assert_eq!(world.job(jobs[2].id).await.status, JobStatus::Queued);
     discard_jobs(&world).await;
 }
@@ -209,8 +193,8 @@ async fn an_upload_that_was_never_confirmed_goes_with_its_bytes() {
     }
     let _scheduler = world.scheduler_with(&[("ATELIER_OBJECTS_EVERY", "1")]).await;
     eventually("the bytes to go", async || store.head(&abandoned).await.unwrap().is_none().then_some(())).await;
-    eventually("the note to go", async || (count(&world, "object_deletions").await == 0).then_some(())).await;
-    assert_eq!(count(&world, "product_images").await, 1);
+    eventually("the note to go", async || (world.count_rows("object_deletions").await == 0).then_some(())).await;
+    assert_eq!(world.count_rows("product_images").await, 1);
     assert!(store.head(&fresh).await.unwrap().is_some(), "this upload still has an hour");
 }
 
@@ -224,7 +208,7 @@ async fn one_scheduler_leads_and_another_takes_over_when_it_is_killed_or_hangs()
     let mut first = world.process(&["scheduler"], &[]);
     eventually("the first to lead", async || leads(&first)).await;
     let mut second = world.process(&["scheduler"], &[]);
-    eventually("the second to connect", async || (count(&world, CANDIDATES).await == 2).then_some(())).await;
+    eventually("the second to connect", async || (world.count_rows(CANDIDATES).await == 2).then_some(())).await;
     assert_eq!(leads(&second), None, "there is a leader already");
 
     first.kill();
@@ -233,7 +217,7 @@ async fn one_scheduler_leads_and_another_takes_over_when_it_is_killed_or_hangs()
     assert!(dead.elapsed() < TAKEOVER, "after a kill it took {:?}", dead.elapsed());
 
     let third = world.process(&["scheduler"], &[]);
-    eventually("the third to connect", async || (count(&world, CANDIDATES).await == 2).then_some(())).await;
+    eventually("the third to connect", async || (world.count_rows(CANDIDATES).await == 2).then_some(())).await;
     second.pause();
     let hung = Instant::now();
     eventually("the third to lead", async || leads(&third)).await;
@@ -251,7 +235,7 @@ async fn a_leader_that_loses_its_connection_stands_again_and_ends_well() {
     let world = World::new().await;
     let mut process = world.process(&["scheduler"], &[]);
     eventually("it to lead", async || leads(&process)).await;
-    sql(&world, &format!("SELECT pg_terminate_backend(pid) FROM {CANDIDATES}")).await;
+    world.run_sql(&format!("SELECT pg_terminate_backend(pid) FROM {CANDIDATES}")).await;
     eventually("it to lead again", async || {
         (process.log().matches("this scheduler leads now").count() == 2).then_some(())
     })

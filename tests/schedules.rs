@@ -6,7 +6,7 @@ use diesel::{
     QueryableByName,
     sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use harness::{Answer, Member, World, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -32,10 +32,6 @@ struct Last {
 
 fn fields(answer: &Answer) -> BTreeSet<&str> {
     answer.body["error"]["details"].as_array().unwrap().iter().map(|d| d["field"].as_str().unwrap()).collect()
-}
-
-async fn sql(world: &World, statements: &str) {
-    world.conn().await.batch_execute(statements).await.unwrap();
 }
 
 async fn ticked(world: &World, schedule: &str) -> Ticked {
@@ -78,7 +74,7 @@ async fn set_next(world: &World, schedule: &Value, ago: &str) {
     let set = format!(
         "UPDATE pipeline_schedules SET next_run_at = date_trunc('minute', now()) - interval '{ago}' WHERE id = '{id}'"
     );
-    sql(world, &set).await;
+    world.run_sql(&set).await;
 }
 
 /// Waits until the next tick of a schedule lies ahead.
@@ -93,7 +89,7 @@ async fn wait_for_next(member: &Member, path: &str, schedule: &Value) -> Value {
 
 /// Runs that no worker of the test was to do.
 async fn discard_jobs(world: &World) {
-    sql(world, "DELETE FROM jobs").await;
+    world.run_sql("DELETE FROM jobs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,7 +177,7 @@ async fn a_tick_starts_one_run_with_the_inputs_of_its_schedule() {
     let member = world.member(&api).await;
     let (path, pipeline) = pipeline(&member).await;
     let made = schedule(&member, &path, json!({ "cron": "0 0 1 1 *" })).await;
-    sql(&world, "UPDATE pipeline_schedules SET next_run_at = now() - interval '5 seconds'").await;
+    world.run_sql("UPDATE pipeline_schedules SET next_run_at = now() - interval '5 seconds'").await;
     let _scheduler = world.scheduler().await;
     let after = wait_for_next(&member, &path, &made).await;
     assert!(time(&after["last_run_at"]) <= Utc::now());
@@ -230,18 +226,19 @@ async fn several_ticks_within_a_moment_are_all_met_and_none_twice_though_two_lea
     let member = world.member(&api).await;
     let (path, _) = pipeline(&member).await;
     let made = schedule(&member, &path, json!({ "cron": "* * * * * *" })).await;
-    sql(&world, "UPDATE pipeline_schedules SET next_run_at = date_trunc('second', now()) - interval '10 seconds'")
+    world
+        .run_sql("UPDATE pipeline_schedules SET next_run_at = date_trunc('second', now()) - interval '10 seconds'")
         .await;
     let first = world.scheduler().await;
     eventually("the ticks of ten seconds", async || (ticked(&world, id(&made)).await.runs >= 11).then_some(())).await;
     // the seat is taken from the first in the middle of its work; both stand for it again
     let second = world.scheduler().await;
-    sql(
-        &world,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    world
+        .run_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE datname = current_database() AND application_name = 'atelier scheduler'",
-    )
-    .await;
+        )
+        .await;
     let before = ticked(&world, id(&made)).await.runs;
     eventually("more ticks under whoever leads now", async || {
         (ticked(&world, id(&made)).await.runs > before + 3).then_some(())
@@ -262,7 +259,7 @@ async fn a_leader_killed_between_ticks_is_followed_by_one_that_meets_each_tick_o
     let member = world.member(&api).await;
     let (path, _) = pipeline(&member).await;
     let made = schedule(&member, &path, json!({ "cron": "* * * * * *" })).await;
-    sql(&world, "UPDATE pipeline_schedules SET next_run_at = date_trunc('second', now())").await;
+    world.run_sql("UPDATE pipeline_schedules SET next_run_at = date_trunc('second', now())").await;
     let mut leader = world.process(&["scheduler"], &[]);
     eventually("ticks of the first leader", async || (ticked(&world, id(&made)).await.runs >= 2).then_some(())).await;
     let first = ticked(&world, id(&made)).await.first.unwrap();
@@ -290,7 +287,7 @@ async fn an_archived_pipeline_rests_and_the_schedules_of_a_deleted_one_are_gone(
     let (path, pipeline) = pipeline(&member).await;
     let made = schedule(&member, &path, json!({ "cron": "0 0 1 1 *", "missed": "run_once" })).await;
     member.client.patch(&pipeline, json!({ "status": "archived" })).await.expect(200);
-    sql(&world, "UPDATE pipeline_schedules SET next_run_at = now() - interval '1 second'").await;
+    world.run_sql("UPDATE pipeline_schedules SET next_run_at = now() - interval '1 second'").await;
     let _scheduler = world.scheduler().await;
     let after = wait_for_next(&member, &path, &made).await;
     assert_eq!((after["last_run_at"].clone(), ticked(&world, id(&made)).await.runs), (Value::Null, 0));

@@ -3,7 +3,7 @@
 
 use crate::pipeline_runs::{edge, node};
 use chrono::DateTime;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use harness::{Process, Tenant, World, eventually};
 use serde_json::{Value, json};
@@ -34,33 +34,16 @@ struct Row {
     status: String,
 }
 
-#[derive(diesel::QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-async fn sql(world: &World, statement: &str) {
-    world.conn().await.batch_execute(statement).await.unwrap();
-}
-
-async fn count(world: &World, from: &str) -> i64 {
-    let query = diesel::sql_query(format!("SELECT count(*) AS n FROM {from}"));
-    query.get_result::<Count>(&mut world.conn().await).await.unwrap().n
-}
-
 /// Somebody who is a member of an organization.
 async fn member(world: &World, organization: Option<Uuid>) -> Tenant {
     let tenant = world.tenant(1).await;
     let tenant = Tenant { organization: organization.unwrap_or(tenant.organization), ..tenant };
-    sql(
-        world,
-        &format!(
+    world
+        .run_sql(&format!(
             "INSERT INTO memberships (organization_id, user_id, role) VALUES ('{}', '{}', 'member')",
             tenant.organization, tenant.user
-        ),
-    )
-    .await;
+        ))
+        .await;
     tenant
 }
 
@@ -96,7 +79,7 @@ async fn deliveries(world: &World) -> Vec<Row> {
 
 /// Nobody sends them here, and a test leaves nothing waiting.
 async fn clear(world: &World) {
-    sql(world, "DELETE FROM jobs WHERE kind IN ('webhook_delivery', 'mail')").await;
+    world.run_sql("DELETE FROM jobs WHERE kind IN ('webhook_delivery', 'mail')").await;
 }
 
 /// What the only delivery says; its id and time are checked and taken out.
@@ -143,9 +126,7 @@ async fn running(world: &World, tenant: &Tenant, payload: &Payload, number: usiz
 }
 
 async fn begin(world: &World) {
-    sql(
-        world,
-        "UPDATE jobs SET status = 'running', attempt = 1, heartbeat_at = now(), items_done = 2, items_failed = 1, \
+    world.run_sql("UPDATE jobs SET status = 'running', attempt = 1, heartbeat_at = now(), items_done = 2, items_failed = 1, \
              started_at = now() - interval '2 seconds' WHERE status = 'queued' AND kind NOT IN ('webhook_delivery', 'mail')",
     )
     .await;
@@ -244,7 +225,7 @@ async fn runs_are_told_with_the_results_that_the_api_shows() {
     let steps = "UPDATE job_steps SET status = 'completed', result = CASE name \
         WHEN 'b' THEN '{\"text\": \"HELLO\", \"json\": [1], \"metadata\": {\"tokens_used\": 5}}'::jsonb \
         WHEN 'c' THEN '{\"object\": \"executions/1/c\", \"preview\": \"HEL\", \"bytes\": 70000}'::jsonb ELSE '{}' END";
-    sql(&world, steps).await;
+    world.run_sql(steps).await;
     end(&world, Kind::PipelineRun, id, Ending::Completed(json!({}))).await;
     let mut data = told(&world, "execution.completed").await;
     let duration = data["duration"].take();
@@ -265,7 +246,7 @@ async fn runs_are_told_with_the_results_that_the_api_shows() {
 
     let id = run(&world, &tenant, None).await;
     begin(&world).await;
-    sql(&world, "UPDATE executions SET error_node_id = 'b'").await;
+    world.run_sql("UPDATE executions SET error_node_id = 'b'").await;
     end(&world, Kind::PipelineRun, id, failed()).await;
     let data = told(&world, "execution.failed").await;
     let error = json!({ "code": "PIPELINE_EXECUTION_FAILED", "message": "It was not to be.", "node_id": "b" });
@@ -307,9 +288,9 @@ async fn work_is_told_to_its_user_and_runs_to_the_members_of_the_organization() 
     }
     let deaf = webhook(&world, &owner, &["execution.failed"]).await;
     let off = webhook(&world, &owner, &all_events()).await;
-    sql(&world, &format!("UPDATE webhooks SET is_active = FALSE WHERE id = '{off}'")).await;
-    sql(&world, &format!("DELETE FROM memberships WHERE user_id = '{}'", gone.user)).await;
-    sql(&world, &format!("UPDATE users SET is_active = FALSE WHERE id = '{}'", disabled.user)).await;
+    world.run_sql(&format!("UPDATE webhooks SET is_active = FALSE WHERE id = '{off}'")).await;
+    world.run_sql(&format!("DELETE FROM memberships WHERE user_id = '{}'", gone.user)).await;
+    world.run_sql(&format!("UPDATE users SET is_active = FALSE WHERE id = '{}'", disabled.user)).await;
 
     let (own, both) = (vec![hooks[0]], vec![hooks[0], hooks[1]]);
     for (event, expected) in [
@@ -383,7 +364,7 @@ async fn what_is_not_committed_is_told_to_nobody() {
     });
     undone.await.unwrap_err();
     assert_eq!(world.job(id).await.status, JobStatus::Running);
-    assert_eq!(count(&world, "webhook_deliveries").await, 0);
+    assert_eq!(world.count_rows("webhook_deliveries").await, 0);
 
     // a webhook that is being deleted keeps nobody from ending: whoever comes second sees what the first one did
     let mut other = world.conn().await;
@@ -392,7 +373,7 @@ async fn what_is_not_committed_is_told_to_nobody() {
     let (ended, ()) = tokio::join!(ending, async {
         eventually("the end to wait for the deletion", async || {
             let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-            (count(&world, waiting).await > 0).then_some(())
+            (world.count_rows(waiting).await > 0).then_some(())
         })
         .await;
         other.batch_execute("COMMIT").await.unwrap();
@@ -408,7 +389,7 @@ async fn assert_told_once(world: &World) {
         WHERE (SELECT count(*) FROM webhook_deliveries d \
                WHERE d.body::jsonb -> 'data' ->> 'execution_id' = x.id::text) \
             <> CASE WHEN j.status = 'completed' THEN 1 ELSE 0 END";
-    assert_eq!(count(world, torn).await, 0, "runs whose end and whose delivery are not together");
+    assert_eq!(world.count_rows(torn).await, 0, "runs whose end and whose delivery are not together");
 }
 
 #[tokio::test(flavor = "multi_thread")]

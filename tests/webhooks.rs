@@ -4,9 +4,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     QueryableByName,
-    sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use harness::{Answer, Member, World, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -19,12 +19,6 @@ struct Words {
 }
 
 #[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-#[derive(QueryableByName)]
 struct Secrets {
     #[diesel(sql_type = Text)]
     secret: String,
@@ -32,15 +26,6 @@ struct Secrets {
     previous_secret: Option<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     previous_secret_until: Option<DateTime<Utc>>,
-}
-
-async fn sql(world: &World, statement: &str) {
-    world.conn().await.batch_execute(statement).await.unwrap();
-}
-
-async fn count(world: &World, from: &str) -> i64 {
-    let query = diesel::sql_query(format!("SELECT count(*) AS n FROM {from}"));
-    query.get_result::<Count>(&mut world.conn().await).await.unwrap().n
 }
 
 async fn secrets(world: &World, id: &str) -> Secrets {
@@ -76,9 +61,7 @@ async fn webhook(member: &Member) -> String {
 async fn ended(world: &World, webhook: &str, event: &str, status: &str, minutes: i64) -> String {
     let id = Uuid::now_v7();
     let at = Utc::now() - TimeDelta::minutes(minutes);
-    sql(
-        world,
-        &format!(
+    world.run_sql(&format!(
             "INSERT INTO jobs (id, kind, queue, organization_id, user_id, payload, max_attempts, status, attempt, \
                  created_at, finished_at, error_code, error_message, result) \
              SELECT '{id}', 'webhook_delivery', 'webhooks', organization_id, user_id, \
@@ -99,7 +82,7 @@ async fn ended(world: &World, webhook: &str, event: &str, status: &str, minutes:
 
 /// Nobody sends them here, and a test leaves nothing waiting.
 async fn clear(world: &World) {
-    sql(world, "DELETE FROM jobs WHERE kind = 'webhook_delivery'").await;
+    world.run_sql("DELETE FROM jobs WHERE kind = 'webhook_delivery'").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +129,7 @@ async fn what_is_changed_changes_and_the_rest_stays() {
     assert_eq!((text(&renamed, "name"), &renamed["url"], &renamed["active"]), ("Mine", &before["url"], &json!(true)));
     assert!(renamed["updated_at"].as_str() > before["updated_at"].as_str() && renamed.get("secret").is_none());
 
-    sql(&world, "UPDATE webhooks SET is_active = FALSE, disabled_reason = 'failing', failures = 20").await;
+    world.run_sql("UPDATE webhooks SET is_active = FALSE, disabled_reason = 'failing', failures = 20").await;
     let off = member.client.get(&path).await.expect(200);
     assert_eq!(
         (&off["active"], &off["disabled_reason"], &off["failures"]),
@@ -233,7 +216,7 @@ async fn every_field_is_checked_and_all_mistakes_are_named_at_once() {
         body["url"] = json!(url);
         assert_eq!(fields(&member.client.post("/webhooks", body).await), BTreeSet::from(["url"]), "{url}");
     }
-    assert_eq!(count(&world, "webhooks").await, 1, "nothing was stored");
+    assert_eq!(world.count_rows("webhooks").await, 1, "nothing was stored");
 
     let private = world.api_with(&[("ATELIER_WEBHOOK_ALLOW_PRIVATE", "on")]).await;
     let member = world.member(&private).await;
@@ -246,17 +229,15 @@ async fn a_user_has_a_hundred_webhooks_at_most_however_many_are_asked_for_at_onc
     let world = World::new().await;
     let api = world.api().await;
     let member = world.member(&api).await;
-    sql(
-        &world,
-        &format!(
+    world
+        .run_sql(&format!(
             "INSERT INTO webhooks (id, user_id, organization_id, name, url, events, secret) \
              SELECT gen_random_uuid(), '{}', '{}', 'x', 'https://example.com/', ARRAY['job.failed'], 's' \
              FROM generate_series(1, 97)",
             member.id(),
             member.organization_id()
-        ),
-    )
-    .await;
+        ))
+        .await;
     let asked = (0..10).map(|_| member.client.post("/webhooks", request()));
     let answers = futures_util::future::join_all(asked).await;
     let (made, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status.as_u16() == 201);
@@ -343,14 +324,12 @@ async fn deliveries_are_listed_filtered_and_shown_try_by_try() {
     let id = webhook(&member).await;
     let failed = ended(&world, &id, "execution.failed", "failed", 30).await;
     let delivered = ended(&world, &id, "execution.completed", "completed", 20).await;
-    sql(
-        &world,
-        &format!(
+    world
+        .run_sql(&format!(
             "INSERT INTO webhook_attempts (delivery_id, attempt, sent_at, latency_ms, error) \
                   VALUES ('{failed}', 3, now(), 15000, 'No answer in time')"
-        ),
-    )
-    .await;
+        ))
+        .await;
     let list = |query: &str| {
         let path = format!("/webhooks/{id}/deliveries{query}");
         let client = member.client.clone();
@@ -443,7 +422,7 @@ async fn a_time_is_replayed_in_order_and_what_is_on_its_way_is_left_alone() {
     let again = replay(json!({ "since": at(85), "until": at(25) })).await.expect(202);
     assert_eq!(again["queued"], 3, "the delivered ones; those that failed are on their way");
     assert_eq!(replay(json!({ "since": at(200) })).await.expect(202)["queued"], 4);
-    assert_eq!(count(&world, "jobs WHERE kind = 'webhook_delivery' AND status = 'queued'").await, 10);
+    assert_eq!(world.count_rows("jobs WHERE kind = 'webhook_delivery' AND status = 'queued'").await, 10);
     assert_eq!(world.queue("webhooks").depth().await.unwrap().ready, 10, "the queue was told");
 
     assert_eq!(fields(&replay(json!({})).await), BTreeSet::from(["since"]));
@@ -496,21 +475,19 @@ async fn deliveries_and_mails_are_kept_for_thirty_days() {
     let old = ended(&world, &id, "job.failed", "failed", 31 * DAY).await;
     let young = ended(&world, &id, "job.failed", "completed", 29 * DAY).await;
     let mail = ended(&world, &id, "job.failed", "completed", 31 * DAY).await;
-    sql(
-        &world,
-        &format!(
+    world
+        .run_sql(&format!(
             "DELETE FROM webhook_deliveries WHERE id = '{mail}'; UPDATE jobs SET kind = 'mail' WHERE id = '{mail}'; \
              INSERT INTO mails (id, user_id, recipient, template, notice, created_at) \
              VALUES ('{mail}', '{}', 'a@example.com', 'welcome', FALSE, now() - interval '31 days')",
             member.id()
-        ),
-    )
-    .await;
+        ))
+        .await;
     let _scheduler = world.scheduler_with(&[("ATELIER_PRUNE_EVERY", "1")]).await;
     eventually("the old ones to go", async || {
-        (count(&world, &format!("jobs WHERE id IN ('{old}', '{mail}')")).await == 0).then_some(())
+        (world.count_rows(&format!("jobs WHERE id IN ('{old}', '{mail}')")).await == 0).then_some(())
     })
     .await;
     assert_eq!(ids(&member.client.get(&format!("/webhooks/{id}/deliveries")).await.expect(200)), [young.as_str()]);
-    assert_eq!(count(&world, &format!("webhook_attempts WHERE delivery_id = '{old}'")).await, 0);
+    assert_eq!(world.count_rows(&format!("webhook_attempts WHERE delivery_id = '{old}'")).await, 0);
 }

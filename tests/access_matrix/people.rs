@@ -1,7 +1,6 @@
 //! Two organizations with one of each thing for everybody in them.
 
 use super::{ROLES, table::Route};
-use diesel_async::SimpleAsyncConnection;
 use harness::{Api, Client, Member, World, project_root};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -193,6 +192,6 @@ impl Company {
 
     /// Clears away what waits to be done, and what the walks have started.
     pub(super) async fn close(self) {
-        self.world.conn().await.batch_execute("DELETE FROM jobs WHERE status = 'queued'").await.unwrap();
+        self.world.run_sql("DELETE FROM jobs WHERE status = 'queued'").await;
     }
 }

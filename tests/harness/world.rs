@@ -7,6 +7,8 @@ use crate::{
     running::{Api, Running},
     servers::{BUCKET, Servers, TEMPLATE},
 };
+use diesel::{QueryableByName, sql_types::BigInt};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use redis::aio::ConnectionManager;
 use shared::{
     config::{Postgres, Reader, Redis},
@@ -127,6 +129,22 @@ impl World {
     /// A connection to the database.
     pub async fn conn(&self) -> Connection {
         self.pool.get().await.unwrap()
+    }
+
+    /// Runs SQL statements, one or several.
+    pub async fn run_sql(&self, statements: &str) {
+        self.conn().await.batch_execute(statements).await.unwrap();
+    }
+
+    /// How many rows there are in `from`: a table, with a condition if one is wanted.
+    pub async fn count_rows(&self, from: &str) -> i64 {
+        #[derive(QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = BigInt)]
+            rows: i64,
+        }
+        let count = format!("SELECT count(*) AS rows FROM {from}");
+        diesel::sql_query(count).get_result::<Count>(&mut self.conn().await).await.unwrap().rows
     }
 
     /// The URL of its database.
