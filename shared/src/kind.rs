@@ -11,6 +11,8 @@ text_enum! {
         ImageAnalysis = "image_analysis",
         /// Runs the nodes of a pipeline.
         PipelineRun = "pipeline_run",
+        /// Runs the phases of an orchestration, on the engine of pipelines.
+        Orchestration = "orchestration",
         /// Lets a language model answer a conversation.
         ChatCompletion = "chat_completion",
         /// Lets a language model go on from a prompt, in one or several versions.
@@ -29,7 +31,7 @@ impl Kind {
     pub const fn queue(self) -> &'static str {
         match self {
             Self::ImageAnalysis => "images",
-            Self::PipelineRun => "pipelines",
+            Self::PipelineRun | Self::Orchestration => "pipelines",
             Self::ChatCompletion | Self::TextGeneration => "ai",
             Self::WebhookDelivery => "webhooks",
             Self::Mail => "mails",
@@ -54,6 +56,8 @@ pub enum Payload {
     ImageAnalysis(ImageAnalysis),
     /// Of [`Kind::PipelineRun`].
     PipelineRun(PipelineRun),
+    /// Of [`Kind::Orchestration`].
+    Orchestration(Orchestration),
     /// Of [`Kind::ChatCompletion`].
     ChatCompletion(ChatCompletion),
     /// Of [`Kind::TextGeneration`].
@@ -72,6 +76,7 @@ impl Payload {
         match self {
             Self::ImageAnalysis(_) => Kind::ImageAnalysis,
             Self::PipelineRun(_) => Kind::PipelineRun,
+            Self::Orchestration(_) => Kind::Orchestration,
             Self::ChatCompletion(_) => Kind::ChatCompletion,
             Self::TextGeneration(_) => Kind::TextGeneration,
             Self::WebhookDelivery(_) => Kind::WebhookDelivery,
@@ -89,6 +94,7 @@ impl Payload {
             | Self::TextGeneration(_) => Priority::Interactive,
             Self::ImageAnalysis(_)
             | Self::PipelineRun(_)
+            | Self::Orchestration(_)
             | Self::WebhookDelivery(_)
             | Self::Mail(_)
             | Self::Probe(_) => Priority::Default,
@@ -142,6 +148,13 @@ pub struct PipelineRun {
     pub awaited: bool,
 }
 
+/// Which orchestration to run; its phases and settings are in `orchestrations`, under the id of the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orchestration {
+    /// The project that it belongs to.
+    pub project_id: Uuid,
+}
+
 text_enum! {
     /// Through which door a model was asked; usage records show it as `endpoint`.
     Endpoint {
@@ -157,6 +170,8 @@ text_enum! {
         ChatSocket = "/ws",
         /// A node of a pipeline.
         PipelineRun = "/pipelines/run",
+        /// A phase of an orchestration.
+        Orchestrate = "/orchestrate",
     }
 }
 

@@ -159,6 +159,41 @@ table! { webhook_attempts (delivery_id, attempt) {
 table! { mails (id) {
     id -> Uuid, user_id -> Uuid, recipient -> Text, template -> Text, notice -> Bool, created_at -> Timestamptz,
 } }
+table! { projects (id) {
+    id -> Uuid, organization_id -> Uuid, created_by -> Uuid, name -> Text, description -> Text, topic -> Text,
+    status -> Text, priority -> Text, metadata -> Jsonb, version -> Int4, created_at -> Timestamptz,
+    updated_at -> Timestamptz,
+} }
+table! { templates (id) {
+    id -> Uuid, organization_id -> Nullable<Uuid>, created_by -> Nullable<Uuid>, name -> Text, description -> Text,
+    category -> Text, is_public -> Bool, usage_count -> Int8, template_data -> Jsonb, created_at -> Timestamptz,
+    updated_at -> Timestamptz,
+} }
+table! { orchestrations (id) {
+    id -> Uuid, organization_id -> Uuid, user_id -> Uuid, project_id -> Uuid, template_id -> Nullable<Uuid>,
+    topic -> Text, integration_enabled -> Bool, phases -> Array<Text>, integrations -> Array<Text>, model -> Text,
+    max_tokens -> Int4, temperature -> Float8, completed_phases -> Int4, failed_phases -> Int4, tokens_used -> Int8,
+    cost_nanos -> Int8, created_at -> Timestamptz,
+} }
+table! { files (id) {
+    id -> Uuid, organization_id -> Uuid, user_id -> Uuid, orchestration_id -> Nullable<Uuid>, filename -> Text,
+    size -> Int8, mime_type -> Text, s3_key -> Text, created_at -> Timestamptz,
+} }
+table! { project_repositories (project_id) {
+    project_id -> Uuid, head -> Text, s3_key -> Text, size -> Int8, commits -> Int4, updated_at -> Timestamptz,
+} }
+table! { usage_hours (organization_id, hour) {
+    organization_id -> Uuid, hour -> Timestamptz, requests -> Int8, response_ms -> Float8, tokens -> Int8,
+} }
+table! { request_minutes (organization_id, minute, replica) {
+    organization_id -> Uuid, minute -> Timestamptz, replica -> Uuid, requests -> Int8, errors_4xx -> Int8,
+    errors_5xx -> Int8, peak_second -> Int8, histogram -> Bytea,
+} }
+table! { orchestration_days (organization_id, project_id, day) {
+    organization_id -> Uuid, project_id -> Uuid, day -> Date, started -> Int8, completed -> Int8, failed -> Int8,
+    cancelled -> Int8, execution_ms -> Int8, file_system -> Int8, git_operations -> Int8, deployment -> Int8,
+} }
+table! { queue_pauses (queue) { queue -> Text, paused_at -> Timestamptz, } }
 
 joinable!(refresh_tokens -> login_sessions (session_id));
 joinable!(login_sessions -> users (user_id));
@@ -179,6 +214,9 @@ joinable!(invitations -> organizations (organization_id));
 joinable!(webhook_deliveries -> jobs (id));
 joinable!(webhook_attempts -> webhook_deliveries (delivery_id));
 joinable!(mails -> jobs (id));
+joinable!(orchestrations -> jobs (id));
+joinable!(orchestrations -> projects (project_id));
+joinable!(projects -> users (created_by));
 allow_tables_to_appear_in_same_query!(
     organizations,
     users,
@@ -214,4 +252,13 @@ allow_tables_to_appear_in_same_query!(
     webhook_deliveries,
     webhook_attempts,
     mails,
+    projects,
+    templates,
+    orchestrations,
+    files,
+    project_repositories,
+    usage_hours,
+    request_minutes,
+    orchestration_days,
+    queue_pauses,
 );

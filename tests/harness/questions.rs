@@ -75,6 +75,7 @@ impl Question<'_> {
             }
             Payload::ChatCompletion(_)
             | Payload::PipelineRun(_)
+            | Payload::Orchestration(_)
             | Payload::ImageAnalysis(_)
             | Payload::WebhookDelivery(_)
             | Payload::Mail(_)

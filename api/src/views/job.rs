@@ -167,6 +167,7 @@ fn job_type(job: &Job) -> JobType {
         Ok(Payload::ImageAnalysis(ImageAnalysis { job_type, .. })) => job_type,
         Ok(
             Payload::PipelineRun(_)
+            | Payload::Orchestration(_)
             | Payload::ChatCompletion(_)
             | Payload::TextGeneration(_)
             | Payload::WebhookDelivery(_)

@@ -66,6 +66,13 @@ UPDATE jobs SET status = held.status, error_code = held.error_code, error_messag
     errors = jobs.errors || held.errors, finished_at = $8, updated_at = $8, heartbeat_at = NULL \
 FROM held WHERE jobs.id = held.id RETURNING jobs.id";
 
+/// The kinds that ask language models.
+const CALLERS: [Kind; 4] = [Kind::PipelineRun, Kind::Orchestration, Kind::ChatCompletion, Kind::TextGeneration];
+
+/// The kinds that somebody has asked for: they count in the quotas, and people hear of their ends.
+const ASKED: [Kind; 5] =
+    [Kind::ImageAnalysis, Kind::PipelineRun, Kind::Orchestration, Kind::ChatCompletion, Kind::TextGeneration];
+
 /// Why an attempt, or a whole job, did not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -197,6 +204,7 @@ const fn has_consequences(kind: Kind) -> bool {
     match kind {
         Kind::ImageAnalysis
         | Kind::PipelineRun
+        | Kind::Orchestration
         | Kind::ChatCompletion
         | Kind::TextGeneration
         | Kind::WebhookDelivery
@@ -211,6 +219,7 @@ const fn is_quiet(kind: Kind) -> bool {
         Kind::WebhookDelivery => true,
         Kind::ImageAnalysis
         | Kind::PipelineRun
+        | Kind::Orchestration
         | Kind::ChatCompletion
         | Kind::TextGeneration
         | Kind::Mail
@@ -236,14 +245,14 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes:
             analysed.iter().map(|finish| (finish.id, finish.ending.status(), finish.ending.message())).collect();
         analyses::settle(conn, &analysed).await?;
     }
-    let called: Vec<_> = ended(&[Kind::PipelineRun, Kind::ChatCompletion, Kind::TextGeneration])
+    let called: Vec<_> = ended(&CALLERS)
         .iter()
         .map(|finish| finish.id)
         .collect();
     if !called.is_empty() {
         llm_calls::settle(conn, &called).await?;
     }
-    let asked: Vec<_> = ended(&[Kind::ImageAnalysis, Kind::PipelineRun, Kind::ChatCompletion, Kind::TextGeneration]);
+    let asked: Vec<_> = ended(&ASKED);
     let mut hints = Vec::new();
     if !asked.is_empty() {
         quotas::settle(conn, &asked).await?;

@@ -17,7 +17,7 @@ pub(super) fn is_ours(kind: Kind, code: &str) -> bool {
         // an answer is what was asked for: without one nothing was used
         Kind::ChatCompletion | Kind::TextGeneration => true,
         // what nobody has decided about is not held against them
-        Kind::ImageAnalysis | Kind::PipelineRun => fault(code) != Some(Fault::Theirs),
+        Kind::ImageAnalysis | Kind::PipelineRun | Kind::Orchestration => fault(code) != Some(Fault::Theirs),
         Kind::WebhookDelivery | Kind::Mail | Kind::Probe => false,
     }
 }

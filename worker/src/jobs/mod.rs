@@ -4,6 +4,7 @@ mod chat_completion;
 mod image_analysis;
 mod mail;
 mod model_answer;
+mod orchestration;
 mod pipeline_run;
 mod probe;
 mod text_generation;
@@ -24,6 +25,7 @@ pub(crate) async fn run(reporter: &Reporter<'_>, job: &Job, errand: Errand) -> R
     match job.payload() {
         Ok(Payload::ImageAnalysis(payload)) => image_analysis::run(reporter, &payload).await,
         Ok(Payload::PipelineRun(payload)) => pipeline_run::run(reporter, &payload).await,
+        Ok(Payload::Orchestration(payload)) => orchestration::run(reporter, &payload).await,
         Ok(Payload::ChatCompletion(payload)) => chat_completion::run(reporter, &payload).await,
         Ok(Payload::TextGeneration(payload)) => text_generation::run(reporter, &payload).await,
         Ok(Payload::WebhookDelivery(_)) => webhook_delivery::run(reporter, errand).await,

@@ -1,0 +1,1 @@
+DROP TABLE orchestration_days, request_minutes, usage_hours;
