@@ -94,6 +94,10 @@ async fn main() {
         row(connections, "with an access token", tokens, Some(reference));
         row(connections, "with an API key", keys, Some(reference));
     }
+    // no worker takes them
+    for (member, job) in &owned {
+        member.client.post(&format!("/jobs/{job}/cancel"), Value::Null).await.expect(200);
+    }
     api.running.stop().await;
 }
 
