@@ -322,6 +322,7 @@ async fn a_running_batch_stops_soon_after_it_is_cancelled() {
     // what was finished stays
     let completed = statuses.iter().filter(|status| **status == "completed").count();
     assert_eq!(stopped["processed_images"], completed);
+    world.drain().await;
     worker.stop().await;
 }
 

@@ -11,6 +11,7 @@ mod arrows;
 mod attempts;
 mod audit;
 mod auth;
+mod batches;
 mod chat;
 mod contract;
 mod crashes;

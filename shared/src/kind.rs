@@ -9,6 +9,8 @@ text_enum! {
     Kind {
         /// Runs the models over one or many product images.
         ImageAnalysis = "image_analysis",
+        /// Helps with a batch of images that another worker holds.
+        BatchShare = "batch_share",
         /// Runs the nodes of a pipeline.
         PipelineRun = "pipeline_run",
         /// Runs the phases of an orchestration, on the engine of pipelines.
@@ -30,7 +32,7 @@ impl Kind {
     /// The queue whose workers run this kind.
     pub const fn queue(self) -> &'static str {
         match self {
-            Self::ImageAnalysis => "images",
+            Self::ImageAnalysis | Self::BatchShare => "images",
             Self::PipelineRun | Self::Orchestration => "pipelines",
             Self::ChatCompletion | Self::TextGeneration => "ai",
             Self::WebhookDelivery => "webhooks",
@@ -54,6 +56,8 @@ impl Kind {
 pub enum Payload {
     /// Of [`Kind::ImageAnalysis`].
     ImageAnalysis(ImageAnalysis),
+    /// Of [`Kind::BatchShare`].
+    BatchShare(BatchShare),
     /// Of [`Kind::PipelineRun`].
     PipelineRun(PipelineRun),
     /// Of [`Kind::Orchestration`].
@@ -75,6 +79,7 @@ impl Payload {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::ImageAnalysis(_) => Kind::ImageAnalysis,
+            Self::BatchShare(_) => Kind::BatchShare,
             Self::PipelineRun(_) => Kind::PipelineRun,
             Self::Orchestration(_) => Kind::Orchestration,
             Self::ChatCompletion(_) => Kind::ChatCompletion,
@@ -88,7 +93,7 @@ impl Payload {
     /// How urgent a job with this payload is.
     pub const fn priority(&self) -> Priority {
         match self {
-            Self::ImageAnalysis(ImageAnalysis { job_type: JobType::Batch, .. }) => Priority::Bulk,
+            Self::ImageAnalysis(ImageAnalysis { job_type: JobType::Batch, .. }) | Self::BatchShare(_) => Priority::Bulk,
             Self::PipelineRun(PipelineRun { awaited: true, .. })
             | Self::ChatCompletion(_)
             | Self::TextGeneration(_) => Priority::Interactive,
@@ -98,6 +103,23 @@ impl Payload {
             | Self::WebhookDelivery(_)
             | Self::Mail(_)
             | Self::Probe(_) => Priority::Default,
+        }
+    }
+}
+
+impl Payload {
+    /// The product that the job is about, if it is about one.
+    pub const fn product_id(&self) -> Option<Uuid> {
+        match self {
+            Self::ImageAnalysis(ImageAnalysis { product_id, .. }) => Some(*product_id),
+            Self::BatchShare(_)
+            | Self::PipelineRun(_)
+            | Self::Orchestration(_)
+            | Self::ChatCompletion(_)
+            | Self::TextGeneration(_)
+            | Self::WebhookDelivery(_)
+            | Self::Mail(_)
+            | Self::Probe(_) => None,
         }
     }
 }
@@ -137,6 +159,15 @@ pub struct ImageAnalysis {
     pub job_type: JobType,
     /// The product that the images belong to.
     pub product_id: Uuid,
+}
+
+/// Which batch to help with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchShare {
+    /// The job of the batch.
+    pub batch_id: Uuid,
+    /// The attempt that asks; when it is over there is nothing to help with.
+    pub attempt: i32,
 }
 
 /// Which pipeline to run; what is run and with which inputs is in `executions`, under the id of the job.

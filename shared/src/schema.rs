@@ -56,6 +56,7 @@ table! { product_images (id) {
 } }
 table! { job_images (job_id, image_id) {
     job_id -> Uuid, image_id -> Uuid, position -> Int4, status -> Text, error_message -> Nullable<Text>,
+    taken_by -> Nullable<Uuid>, taken_attempt -> Nullable<Int4>,
 } }
 table! { analyses (id) {
     id -> Uuid, product_image_id -> Uuid, job_id -> Nullable<Uuid>, model_version -> Text,

@@ -74,6 +74,7 @@ impl Question<'_> {
                 (0..wanted.n).map(|index| json!({ "text": text, "index": index, "finish_reason": "stop" })).collect()
             }
             Payload::ChatCompletion(_)
+            | Payload::BatchShare(_)
             | Payload::PipelineRun(_)
             | Payload::Orchestration(_)
             | Payload::ImageAnalysis(_)

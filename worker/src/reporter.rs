@@ -13,9 +13,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::{
     events::{Change, Event, LogLevel, Progress},
-    models::{Job, JobEvent, JobStep, StepChange, StepKey, StepStatus},
+    models::{Job, JobEvent, JobImage, JobStep, StepChange, StepKey, StepStatus, Taker},
 };
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -35,6 +38,8 @@ pub(crate) struct Reporter<'a> {
     /// Steps that ended, or will not run any more.
     ended: Mutex<u32>,
     total: u32,
+    /// Of a batch that several workers share: who writes here about its images.
+    taker: Option<Taker>,
 }
 
 /// What became of a write.
@@ -130,7 +135,14 @@ impl<'a> Reporter<'a> {
             skipped,
             ended: Mutex::new(u32::try_from(ended).unwrap_or(u32::MAX)),
             total,
+            taker: None,
         }
+    }
+
+    /// One of several that write about the images of a batch: each write counts only while its image is this taker's.
+    pub(crate) const fn sharing(mut self, taker: Taker) -> Self {
+        self.taker = Some(taker);
+        self
     }
 
     /// The result and the duration in milliseconds of a step that an earlier attempt finished.
@@ -258,7 +270,7 @@ impl<'a> Reporter<'a> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.try_to_record(&change, &also, tries).await {
+            match self.try_to_record(&change, ends, &also, tries).await {
                 Ok(Recorded::Now(event)) => {
                     *ended += ends;
                     self.context.publisher.publish(event);
@@ -281,6 +293,7 @@ impl<'a> Reporter<'a> {
     async fn try_to_record(
         &self,
         change: &StepChange<'_>,
+        ends: u32,
         also: &impl Also,
         tries: u32,
     ) -> Result<Recorded, WriteError> {
@@ -293,7 +306,17 @@ impl<'a> Reporter<'a> {
             Transactions::rollback_transaction(&mut *conn).await?;
             return Ok(Recorded::Before);
         }
-        let Some(event) = JobStep::record(&mut conn, self.job_id, self.job.attempt, change).await? else {
+        let mut change = Cow::Borrowed(change);
+        if let Some(taker) = self.taker {
+            let batch = Taker { job_id: self.job_id, attempt: self.job.attempt };
+            let Some(progress) = JobImage::hold(&mut conn, batch, change.key.item, taker).await? else {
+                Transactions::rollback_transaction(&mut *conn).await?;
+                return Ok(Recorded::Lost);
+            };
+            // others write, too: how far it is, only the rows know
+            change.to_mut().progress = Progress { completed: progress.completed + ends, total: progress.total };
+        }
+        let Some(event) = JobStep::record(&mut conn, self.job_id, self.job.attempt, &change).await? else {
             Transactions::rollback_transaction(&mut *conn).await?;
             return Ok(Recorded::Lost);
         };

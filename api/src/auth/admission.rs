@@ -3,7 +3,7 @@
 //! It runs before any extractor. The extractors of a handler run side by side and the first error is the answer: were the
 //! look-up one of them, who is not let in would hear what is wrong with the body instead, because that is found out sooner.
 
-use super::caller::{Caller, CallerId};
+use super::caller::{Caller, CallerId, Shown};
 use crate::{
     alias::PREFIX,
     error::ApiError,
@@ -18,6 +18,7 @@ use actix_web::{
     middleware::Next,
     web,
 };
+use futures_util::future::join;
 
 /// The layer itself.
 pub(crate) async fn admit(
@@ -37,20 +38,38 @@ pub(crate) async fn admit(
 
 /// Leaves the caller in the request, if the route is open to it.
 async fn let_in(state: &State, rule: &Rule, request: &ServiceRequest) -> Result<(), ApiError> {
-    let identified = Caller::identify(state, request.request()).await;
-    let caller = match (identified, rule.who) {
+    if rule.who == Who::Anyone {
         // such a route looks at credentials itself, if it has any use for them
-        (Err(_), Who::Anyone) => return Ok(()),
-        (identified, _) => identified?,
-    };
-    request.extensions_mut().insert(CallerId(caller.user_id));
-    if rule.who != Who::Anyone {
-        limits::check(state, request, rule, &caller).await?;
-        check(rule, &caller)?;
-        caller.count_use(state);
+        if let Ok(caller) = Caller::identify(state, request.request()).await {
+            leave(request, caller);
+        }
+        return Ok(());
     }
-    request.extensions_mut().insert(caller);
+    let proven = Shown::of(request.request()).ok_or_else(ApiError::unauthenticated)?.prove(state)?;
+    let (found, early) =
+        join(Caller::from_proven(state, &proven), limits::ask_early(state, request, rule, &proven)).await;
+    let caller = match found {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            if let Some(early) = early {
+                limits::give_back(state, early).await;
+            }
+            return Err(refusal);
+        }
+    };
+    // for the log line, also of one that is refused
+    request.extensions_mut().insert(CallerId(caller.user_id));
+    limits::check(state, request, rule, &caller, early).await?;
+    check(rule, &caller)?;
+    caller.count_use(state);
+    leave(request, caller);
     Ok(())
+}
+
+fn leave(request: &ServiceRequest, caller: Caller) {
+    let mut extensions = request.extensions_mut();
+    extensions.insert(CallerId(caller.user_id));
+    extensions.insert(caller);
 }
 
 /// The rule of the route that a request is for.

@@ -1,6 +1,6 @@
 //! The caller of a request: an extractor, so that a handler which names it cannot be reached without credentials.
 
-use super::api_keys;
+use super::{api_keys, tokens::Claims};
 use crate::{error::ApiError, rules::Keys, state::State};
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -60,7 +60,27 @@ pub(crate) enum Shown {
     Key(String),
 }
 
+/// Credentials that are well-formed, and signed by us; whether they still count, the database says.
+pub(crate) enum Proven {
+    /// What an unexpired access token of ours says.
+    Token(Claims),
+    /// The hash of a key.
+    Key(Vec<u8>),
+}
+
 impl Shown {
+    /// Looks at what can be told without the database.
+    ///
+    /// # Errors
+    /// 401 if it is none of ours.
+    pub(crate) fn prove(&self, state: &State) -> Result<Proven, ApiError> {
+        let proven = match self {
+            Self::Token(token) => state.keys.read(token).map(Proven::Token),
+            Self::Key(key) => api_keys::hash(key).map(Proven::Key),
+        };
+        proven.ok_or_else(ApiError::unauthenticated)
+    }
+
     /// An access token that came otherwise than in a header, with or without `Bearer `.
     pub(crate) fn token(text: &str) -> Self {
         Self::Token(text.trim_start_matches("Bearer ").to_owned())
@@ -80,9 +100,17 @@ impl Caller {
     /// # Errors
     /// 401 unless they are good.
     pub(crate) async fn from_shown(state: &State, shown: &Shown) -> Result<Self, ApiError> {
-        match shown {
-            Shown::Token(token) => Self::from_token(state, token).await,
-            Shown::Key(key) => Self::from_key(state, key).await,
+        Self::from_proven(state, &shown.prove(state)?).await
+    }
+
+    /// The caller behind credentials that are ours.
+    ///
+    /// # Errors
+    /// 401 if they do not count any more.
+    pub(crate) async fn from_proven(state: &State, proven: &Proven) -> Result<Self, ApiError> {
+        match proven {
+            Proven::Token(claims) => Self::from_token(state, claims).await,
+            Proven::Key(hash) => Self::from_key(state, hash.clone()).await,
         }
     }
 
@@ -94,9 +122,8 @@ impl Caller {
         Self::from_shown(state, &Shown::of(request).ok_or_else(ApiError::unauthenticated)?).await
     }
 
-    /// The caller behind an access token: ours and unexpired, its session open and its user active.
-    async fn from_token(state: &State, token: &str) -> Result<Self, ApiError> {
-        let claims = state.keys.read(token).ok_or_else(ApiError::unauthenticated)?;
+    /// The caller behind an access token: its session is open and its user active.
+    async fn from_token(state: &State, claims: &Claims) -> Result<Self, ApiError> {
         let holder = state.identities.of_session(claims.sid).await?;
         let holder = holder.filter(|holder| holder.user_id == claims.sub).ok_or_else(ApiError::unauthenticated)?;
         if holder.stale {
@@ -113,8 +140,7 @@ impl Caller {
     }
 
     /// The caller behind an API key: unexpired, its owner active and a member of the organization that it acts in.
-    async fn from_key(state: &State, key: &str) -> Result<Self, ApiError> {
-        let hash = api_keys::hash(key).ok_or_else(ApiError::unauthenticated)?;
+    async fn from_key(state: &State, hash: Vec<u8>) -> Result<Self, ApiError> {
         let holder = state.identities.of_key(hash).await?.ok_or_else(ApiError::unauthenticated)?;
         Ok(Self {
             user_id: holder.user_id,

@@ -58,6 +58,14 @@ pub(super) fn of_caller(limits: &Limits, rule: &Rule, caller: &Caller, ip: Optio
     buckets
 }
 
+/// That of a request with a token of this user, whose session is not looked up yet; `None` if it depends on the tier.
+pub(super) fn of_token(limits: &Limits, rule: &Rule, user_id: Uuid, ip: Option<IpAddr>) -> Option<Bucket> {
+    if rule.metered {
+        return None;
+    }
+    of_category(limits, rule.category, None, Subject::User(user_id), ip)
+}
+
 /// Those of a question over a socket: the same as of one by request.
 pub(super) fn of_question(limits: &Limits, caller: &Caller) -> Vec<Bucket> {
     let tier = limits.for_organization(caller.tier, caller.custom_limits.as_ref());

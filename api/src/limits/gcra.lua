@@ -1,7 +1,7 @@
--- Takes one request out of each of some buckets, or out of none of them: the generic cell rate algorithm.
+-- Takes one request out of each of some buckets, or out of none of them, or gives one back: the generic cell rate algorithm.
 --
 -- KEYS[n]      when the n-th bucket will be full, in microseconds since 1970; there is no key while it is full
--- ARGV[1]      1 to take, 0 to look only
+-- ARGV[1]      1 to take, 0 to look only, -1 to give back
 -- ARGV[2n]     microseconds in which one request comes back to it
 -- ARGV[2n+1]   how many requests it holds
 --
@@ -21,7 +21,17 @@ for n, key in ipairs(KEYS) do
   if full + interval > now + interval * burst then passed = false end
 end
 
-if passed then
+if ARGV[1] == '-1' then
+  for n, key in ipairs(KEYS) do
+    local left = math.max(answer[n + 1] - tonumber(ARGV[2 * n]), 0)
+    answer[n + 1] = left
+    if left == 0 then
+      redis.call('DEL', key)
+    else
+      redis.call('SET', key, string.format('%.0f', now + left), 'PX', math.ceil(left / 1000))
+    end
+  end
+elseif passed then
   answer[1] = 1
   if ARGV[1] == '1' then
     for n, key in ipairs(KEYS) do

@@ -23,6 +23,14 @@ pub(crate) struct Limiter {
     breaker: Breaker,
 }
 
+/// What the script is to do; the numbers are its own.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Take = 1,
+    Look = 0,
+    GiveBack = -1,
+}
+
 /// What the buckets said.
 #[derive(Debug)]
 pub(super) struct Verdict {
@@ -40,19 +48,24 @@ impl Limiter {
 
     /// Takes a request out of each bucket, or out of none.
     pub(super) async fn take(&self, buckets: &[Bucket]) -> Verdict {
-        self.ask(buckets, true).await
+        self.ask(buckets, Act::Take).await
     }
 
     /// Looks whether each bucket has a request to give, and takes none.
     pub(super) async fn look(&self, buckets: &[Bucket]) -> Verdict {
-        self.ask(buckets, false).await
+        self.ask(buckets, Act::Look).await
     }
 
-    async fn ask(&self, buckets: &[Bucket], take: bool) -> Verdict {
+    /// Puts a request that was taken back into each bucket.
+    pub(super) async fn give_back(&self, buckets: &[Bucket]) {
+        self.ask(buckets, Act::GiveBack).await;
+    }
+
+    async fn ask(&self, buckets: &[Bucket], act: Act) -> Verdict {
         let everybody_passes = || Verdict { passed: true, levels: buckets.iter().map(Bucket::full).collect() };
         let Some(redis) = self.redis.clone().filter(|_| !buckets.is_empty()) else { return everybody_passes() };
         if self.breaker.lets_ask() {
-            match patiently(self.invoke(redis, buckets, take)).await {
+            match patiently(self.invoke(redis, buckets, act)).await {
                 Some(Ok(verdict)) => {
                     self.breaker.answered();
                     return verdict;
@@ -65,14 +78,9 @@ impl Limiter {
         everybody_passes()
     }
 
-    async fn invoke(
-        &self,
-        mut redis: ConnectionManager,
-        buckets: &[Bucket],
-        take: bool,
-    ) -> Result<Verdict, RedisError> {
+    async fn invoke(&self, mut redis: ConnectionManager, buckets: &[Bucket], act: Act) -> Result<Verdict, RedisError> {
         let mut call = GCRA.prepare_invoke();
-        call.arg(i32::from(take));
+        call.arg(act as i32);
         for bucket in buckets {
             let micros = u64::try_from(interval(bucket.rate).as_micros()).unwrap_or(u64::MAX);
             call.key(format!("{}{}", self.prefix, bucket.key)).arg(micros).arg(bucket.rate.burst);

@@ -3,7 +3,7 @@
 //!
 //! The layer looks at what needs no caller: routes that are open to anyone, paths that do not exist, and, once admission has
 //! found nobody behind a request, at how often that address has tried. A caller that was found is held to the limits by
-//! [`check`]. The headers are written at the edge, so that every answer has them, whoever made it.
+//! [`check`]; most buckets are asked by [`ask_early`], while the session is looked up. The headers are written at the edge, so that every answer has them, whoever made it.
 
 mod breaker;
 mod bucket;
@@ -16,7 +16,7 @@ pub(crate) use limiter::Limiter;
 
 use crate::{
     alias::PREFIX,
-    auth::{Caller, admission},
+    auth::{Caller, admission, caller::Proven},
     error::{ApiError, Code},
     origin::client_ip,
     rules::{Category, Rule, Who},
@@ -89,6 +89,28 @@ async fn check_anonymous(state: &State, response: &ServiceResponse<BoxBody>) -> 
     outcome
 }
 
+/// What a bucket said to a request before its caller was known for certain.
+pub(crate) struct Early {
+    bucket: Bucket,
+    verdict: Verdict,
+}
+
+/// Asks the bucket of a request whose token is ours, while its session is looked up: that spares a round trip. `None` if
+/// the limits depend on what the look-up says; then [`check`] asks them.
+pub(crate) async fn ask_early(state: &State, request: &ServiceRequest, rule: &Rule, proven: &Proven) -> Option<Early> {
+    let Proven::Token(claims) = proven else { return None };
+    let bucket = buckets::of_token(&state.config.limits, rule, claims.sub, client_ip(request.request()))?;
+    let verdict = state.limiter.take(std::slice::from_ref(&bucket)).await;
+    Some(Early { bucket, verdict })
+}
+
+/// The token was ours, and its session has ended: whoever shows it takes nothing from its user.
+pub(crate) async fn give_back(state: &State, early: Early) {
+    if early.verdict.passed {
+        state.limiter.give_back(&[early.bucket]).await;
+    }
+}
+
 /// Holds a caller to the limits, before the handler runs.
 ///
 /// # Errors
@@ -98,10 +120,15 @@ pub(crate) async fn check(
     request: &ServiceRequest,
     rule: &Rule,
     caller: &Caller,
+    early: Option<Early>,
 ) -> Result<(), ApiError> {
-    let ip = client_ip(request.request());
-    let buckets = buckets::of_caller(&state.config.limits, rule, caller, ip);
-    let verdict = state.limiter.take(&buckets).await;
+    let verdict = match early {
+        Some(early) => early.verdict,
+        None => {
+            let ip = client_ip(request.request());
+            state.limiter.take(&buckets::of_caller(&state.config.limits, rule, caller, ip)).await
+        }
+    };
     let (standing, outcome) = judge(rule.category.as_str(), Subject::of(caller), verdict);
     request.extensions_mut().insert(standing);
     outcome

@@ -166,7 +166,8 @@ fn job_type(job: &Job) -> JobType {
     match job.payload() {
         Ok(Payload::ImageAnalysis(ImageAnalysis { job_type, .. })) => job_type,
         Ok(
-            Payload::PipelineRun(_)
+            Payload::BatchShare(_)
+            | Payload::PipelineRun(_)
             | Payload::Orchestration(_)
             | Payload::ChatCompletion(_)
             | Payload::TextGeneration(_)

@@ -94,7 +94,7 @@ const fn event_of(finish: &Finish) -> Option<WebhookEvent> {
         Kind::ChatCompletion | Kind::TextGeneration => (WebhookEvent::AiTaskCompleted, WebhookEvent::AiTaskFailed),
         Kind::ImageAnalysis => (WebhookEvent::JobCompleted, WebhookEvent::JobFailed),
         Kind::PipelineRun => (WebhookEvent::ExecutionCompleted, WebhookEvent::ExecutionFailed),
-        Kind::Orchestration | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => return None,
+        Kind::BatchShare | Kind::Orchestration | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => return None,
     };
     match finish.ending {
         Ending::Completed(_) => Some(completed),
@@ -134,7 +134,7 @@ async fn say(
             Kind::PipelineRun => {
                 runs.get(&id)?.data(heard.finish, steps.get(&id).map(Vec::as_slice).unwrap_or_default())
             }
-            Kind::Orchestration | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => return None,
+            Kind::BatchShare | Kind::Orchestration | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => return None,
         };
         data["user_id"] = json!(heard.user_id);
         data["timestamp"] = json!(timestamp);

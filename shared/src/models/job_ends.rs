@@ -209,14 +209,14 @@ const fn has_consequences(kind: Kind) -> bool {
         | Kind::TextGeneration
         | Kind::WebhookDelivery
         | Kind::Mail => true,
-        Kind::Probe => false,
+        Kind::BatchShare | Kind::Probe => false,
     }
 }
 
 /// Whether nobody listens to such a job: its end is no event, it has no steps, and what it found is stored elsewhere.
 const fn is_quiet(kind: Kind) -> bool {
     match kind {
-        Kind::WebhookDelivery => true,
+        Kind::BatchShare | Kind::WebhookDelivery => true,
         Kind::ImageAnalysis
         | Kind::PipelineRun
         | Kind::Orchestration
@@ -245,10 +245,7 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes:
             analysed.iter().map(|finish| (finish.id, finish.ending.status(), finish.ending.message())).collect();
         analyses::settle(conn, &analysed).await?;
     }
-    let called: Vec<_> = ended(&CALLERS)
-        .iter()
-        .map(|finish| finish.id)
-        .collect();
+    let called: Vec<_> = ended(&CALLERS).iter().map(|finish| finish.id).collect();
     if !called.is_empty() {
         llm_calls::settle(conn, &called).await?;
     }

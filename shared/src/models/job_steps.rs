@@ -140,6 +140,16 @@ impl JobStep {
             .await
     }
 
+    /// The steps of one item of a job, in their order.
+    pub async fn list_of_item(conn: &mut AsyncPgConnection, job_id: Uuid, item: Uuid) -> QueryResult<Vec<Self>> {
+        job_steps::table
+            .filter(job_steps::job_id.eq(job_id).and(job_steps::item.eq(item)))
+            .order(job_steps::position)
+            .select(Self::as_select())
+            .load(conn)
+            .await
+    }
+
     /// Writes a step and its event in one statement, if `attempt` still holds the job.
     ///
     /// `None`: another attempt holds it, or it ended. Nothing was written then, and the caller must stop.

@@ -58,7 +58,12 @@ pub(super) async fn announce_ends(conn: &mut AsyncPgConnection, ended: &[&Finish
 const fn may_concern(finish: &Finish) -> bool {
     let concerns = match finish.kind {
         Kind::ImageAnalysis | Kind::PipelineRun | Kind::Orchestration => true,
-        Kind::ChatCompletion | Kind::TextGeneration | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => false,
+        Kind::BatchShare
+        | Kind::ChatCompletion
+        | Kind::TextGeneration
+        | Kind::WebhookDelivery
+        | Kind::Mail
+        | Kind::Probe => false,
     };
     concerns && !matches!(finish.ending, Ending::Cancelled)
 }

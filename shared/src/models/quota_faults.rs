@@ -18,7 +18,7 @@ pub(super) fn is_ours(kind: Kind, code: &str) -> bool {
         Kind::ChatCompletion | Kind::TextGeneration => true,
         // what nobody has decided about is not held against them
         Kind::ImageAnalysis | Kind::PipelineRun | Kind::Orchestration => fault(code) != Some(Fault::Theirs),
-        Kind::WebhookDelivery | Kind::Mail | Kind::Probe => false,
+        Kind::BatchShare | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `image_analysis`: five steps for each image of a job. What a step found is stored with it, so that a job taken over
 //! after a crash goes on at the step where it died; the later steps then decode the photo again, and nothing else twice.
 
+use super::batch;
 use crate::{
     context::Context,
     outcome::{Outcome, Stop},
@@ -14,7 +15,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 use shared::{
-    kind::{AnalysisStep, ImageAnalysis},
+    kind::{AnalysisStep, ImageAnalysis, JobType},
     models::{self, Analysis, Failure, Findings, ImageOutcome, Job, JobImage, Product, ProductImage, StepKey},
     storage,
 };
@@ -22,7 +23,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 /// How one image ended: well, or with this failure.
-type Verdict = Result<(), Failure>;
+pub(super) type Verdict = Result<(), Failure>;
 
 pub(super) async fn run(reporter: &Reporter<'_>, payload: &ImageAnalysis) -> Result<Outcome, Stop> {
     let context = reporter.context;
@@ -35,24 +36,28 @@ pub(super) async fn run(reporter: &Reporter<'_>, payload: &ImageAnalysis) -> Res
     let title = Product::find_title(&mut conn, payload.product_id).await?;
     drop(conn);
 
-    let mut verdicts: Vec<Verdict> = listed.iter().filter_map(earlier_verdict).collect();
     let open: Vec<Uuid> =
         listed.iter().filter(|image| image.status == ImageOutcome::Pending).map(|image| image.image_id).collect();
+    if payload.job_type == JobType::Batch && batch::is_shared(context, open.len()) {
+        batch::lead(reporter, engine, title.as_deref()).await?;
+        let listed = JobImage::list(&mut *context.pool.get().await?, reporter.job_id).await?;
+        return Ok(conclude(listed.iter().filter_map(known_verdict).collect()));
+    }
+    let mut verdicts: Vec<Verdict> = listed.iter().filter_map(known_verdict).collect();
     let analyses: Vec<_> = images
         .iter()
         .filter(|image| open.contains(&image.id))
-        .map(|image| Analyst { reporter, context, engine, image, photo: OnceCell::new() })
+        .map(|image| Analyst::new(reporter, engine, image))
         .map(|analyst| analyst.analyse(title.as_deref()).boxed())
         .collect();
-    // one image more than there are threads: the next photo is fetched while the others are looked at
-    let mut running = stream::iter(analyses).buffer_unordered(context.vision_threads + 1);
+    let mut running = stream::iter(analyses).buffer_unordered(batch::room(context));
     while let Some(verdict) = running.try_next().await? {
         verdicts.push(verdict);
     }
     Ok(conclude(verdicts))
 }
 
-fn earlier_verdict(image: &JobImage) -> Option<Verdict> {
+fn known_verdict(image: &JobImage) -> Option<Verdict> {
     match image.status {
         ImageOutcome::Pending => None,
         ImageOutcome::Completed => Some(Ok(())),
@@ -79,7 +84,7 @@ fn conclude(verdicts: Vec<Verdict>) -> Outcome {
 }
 
 /// Takes one image through the steps.
-struct Analyst<'a> {
+pub(super) struct Analyst<'a> {
     reporter: &'a Reporter<'a>,
     context: &'a Context,
     engine: &'a Engine,
@@ -121,8 +126,12 @@ struct Defects {
     defects: Vec<Defect>,
 }
 
-impl Analyst<'_> {
-    async fn analyse(self, title: Option<&str>) -> Result<Verdict, Stop> {
+impl<'a> Analyst<'a> {
+    pub(super) fn new(reporter: &'a Reporter<'a>, engine: &'a Engine, image: &'a ProductImage) -> Self {
+        Self { reporter, context: reporter.context, engine, image, photo: OnceCell::new() }
+    }
+
+    pub(super) async fn analyse(self, title: Option<&str>) -> Result<Verdict, Stop> {
         match self.steps(title).await {
             Ok(()) => Ok(Ok(())),
             Err(Trouble::Image(failure)) => Ok(Err(failure)),

@@ -1,5 +1,6 @@
 //! A file a kind. A job is a function from what it is told to an outcome.
 
+mod batch;
 mod chat_completion;
 mod image_analysis;
 mod mail;
@@ -24,6 +25,7 @@ use shared::{
 pub(crate) async fn run(reporter: &Reporter<'_>, job: &Job, errand: Errand) -> Result<Outcome, Stop> {
     match job.payload() {
         Ok(Payload::ImageAnalysis(payload)) => image_analysis::run(reporter, &payload).await,
+        Ok(Payload::BatchShare(payload)) => batch::help(reporter, &payload).await,
         Ok(Payload::PipelineRun(payload)) => pipeline_run::run(reporter, &payload).await,
         Ok(Payload::Orchestration(payload)) => orchestration::run(reporter, &payload).await,
         Ok(Payload::ChatCompletion(payload)) => chat_completion::run(reporter, &payload).await,

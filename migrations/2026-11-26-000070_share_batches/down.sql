@@ -1,0 +1,1 @@
+ALTER TABLE job_images DROP COLUMN taken_by, DROP COLUMN taken_attempt;
