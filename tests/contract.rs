@@ -1,6 +1,10 @@
 //! The answers of every endpoint, field by field: a client may rely on each being there, and on its type.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a broken assumption")]
 
+mod index;
+mod organization;
+mod work;
+
 use chrono::{DateTime, NaiveDateTime};
 use harness::{Api, Member, World, project_root};
 use reqwest::Method;
