@@ -14,6 +14,12 @@ use serde_json::{Value, json};
 pub const DEFAULT_PHASES: [&str; 7] =
     ["Ideation", "Research", "Design", "Implementation", "Testing", "Deployment", "Review"];
 
+/// The key of a deploy hook's address, in a project's metadata or an organization's settings.
+pub const DEPLOY_HOOK_URL: &str = "deploy_hook_url";
+
+/// The key beside it of what the calls are signed with. No answer shows it.
+pub const DEPLOY_HOOK_SECRET: &str = "deploy_hook_secret";
+
 /// Most phases.
 pub const MAX_PHASES: usize = 20;
 

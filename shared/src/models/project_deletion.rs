@@ -21,6 +21,17 @@ const NOTE_OBJECTS: &str = "WITH gone AS ( \
     ON CONFLICT DO NOTHING";
 
 impl Project {
+    /// The project, if it belongs to this organization; it cannot be deleted before the transaction ends.
+    pub async fn hold(conn: &mut AsyncPgConnection, id: Uuid, organization_id: Uuid) -> QueryResult<Option<Self>> {
+        projects::table
+            .filter(projects::id.eq(id).and(projects::organization_id.eq(organization_id)))
+            .select(Self::as_select())
+            .for_key_share()
+            .first(conn)
+            .await
+            .optional()
+    }
+
     /// Deletes a project of this organization in one transaction: stops its open orchestrations, deletes all of them with
     /// their files and the repository, and leaves the objects to the scheduler. `None`: there is no such project.
     ///

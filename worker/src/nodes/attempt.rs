@@ -205,6 +205,9 @@ async fn record(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, output: Outpu
         Some(_) => format!("{subject} failed, and the run goes on."),
     };
     let mut told = json!({ "message": message });
+    if let Some(error) = &output.error {
+        told["error"] = error.clone();
+    }
     for key in ["tokens_used", "cost"] {
         if let Some(value) = output.metadata.get(key) {
             told[key] = value.clone();

@@ -14,12 +14,9 @@ use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use shared::{
     models::{Orchestration, Organization, Project},
-    orchestration::plan,
+    orchestration::{DEPLOY_HOOK_SECRET, DEPLOY_HOOK_URL, plan},
 };
 use uuid::Uuid;
-
-const URL: &str = "deploy_hook_url";
-const SECRET: &str = "deploy_hook_secret";
 
 /// Where to, and what it is signed with. The secret is told nobody.
 struct Hook {
@@ -31,7 +28,7 @@ impl Hook {
     /// The hook among free-form settings, if there is one.
     fn read(settings: &Value) -> Option<Self> {
         let text = |key: &str| settings.get(key)?.as_str().map(str::trim).filter(|text| !text.is_empty());
-        Some(Self { url: text(URL)?.to_owned(), secret: text(SECRET).map(ToOwned::to_owned) })
+        Some(Self { url: text(DEPLOY_HOOK_URL)?.to_owned(), secret: text(DEPLOY_HOOK_SECRET).map(ToOwned::to_owned) })
     }
 
     /// The project's, or else the organization's.
@@ -44,7 +41,7 @@ impl Hook {
         let organization = Organization::get(&mut conn, run.organization_id).await?;
         Self::read(&organization.settings).ok_or_else(|| {
             let message = format!(
-                "There is no deploy hook: neither the project's metadata nor the organization's settings have {URL}."
+                "There is no deploy hook: neither the project's metadata nor the organization's settings have {DEPLOY_HOOK_URL}."
             );
             Trouble::integration(message, false)
         })
