@@ -86,8 +86,7 @@ pub(super) struct Chosen {
     pub(super) temperature: f64,
 }
 
-#[expect(clippy::ptr_arg, reason = "garde hands on what the field is")]
-fn has_words(name: &String, _: &Models) -> garde::Result {
+fn has_words(name: &str, _: &Models) -> garde::Result {
     if title_case(name).is_empty() { Err(garde::Error::new("must not be blank")) } else { Ok(()) }
 }
 
