@@ -229,11 +229,17 @@ async fn api(world: &World) -> harness::Api {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_query_of_a_list_is_answered() {
-    const LISTS: &[&str] =
-        &[
-            "/products", "/pipelines", "/executions", "/orchestration", "/jobs", "/usage", "/webhooks", "/chat/history",
-            "/ai/models",
-        ];
+    const LISTS: &[&str] = &[
+        "/products",
+        "/pipelines",
+        "/executions",
+        "/orchestration",
+        "/jobs",
+        "/usage",
+        "/webhooks",
+        "/chat/history",
+        "/ai/models",
+    ];
     const NAMES: &[&str] = &[
         "page",
         "limit",

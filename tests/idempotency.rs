@@ -433,9 +433,7 @@ impl Fixtures<'_> {
             "/orchestrate" => {
                 (route.to_owned(), json!({ "project_id": self.world.project(member, "Lamps", json!({})).await }))
             }
-            "/orchestration/{run_id}/cancel" => {
-                (format!("/orchestration/{}/cancel", orchestration().await), json!({}))
-            }
+            "/orchestration/{run_id}/cancel" => (format!("/orchestration/{}/cancel", orchestration().await), json!({})),
             "/orchestration/{run_id}/retry" => {
                 let id = orchestration().await;
                 member.client.post(&format!("/orchestration/{id}/cancel"), json!({})).await.expect(200);

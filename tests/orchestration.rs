@@ -142,7 +142,8 @@ async fn what_the_request_leaves_open_comes_from_template_project_and_organizati
         "settings": { "ai_model": "peer-claude", "max_tokens": 700, "temperature": 0.1, "integration_enabled": false },
     });
     let template = world.template(&member, data).await;
-    let row = async |id: Uuid| sql(&world, &format!("SELECT to_jsonb(o) FROM orchestrations o WHERE id = '{id}'")).await;
+    let row =
+        async |id: Uuid| sql(&world, &format!("SELECT to_jsonb(o) FROM orchestrations o WHERE id = '{id}'")).await;
 
     let (plain, answer) = member.orchestrate(json!({ "project_id": project })).await;
     let names: Vec<_> = answer["phases"].as_array().unwrap().iter().map(|phase| phase["name"].clone()).collect();
@@ -184,7 +185,8 @@ async fn what_the_request_leaves_open_comes_from_template_project_and_organizati
 async fn what_cannot_be_run_is_refused_with_every_reason() {
     let (world, peer) = (World::new().await, LlmPeer::start().await);
     let (api, member) = api(&world, &peer).await;
-    let (project, bare) = (world.project(&member, "Lamps", json!({})).await, world.project(&member, " ", json!({})).await);
+    let (project, bare) =
+        (world.project(&member, "Lamps", json!({})).await, world.project(&member, " ", json!({})).await);
     let other = world.member(&api).await;
     let (foreign, foreign_template) =
         (world.project(&other, "Lamps", json!({})).await, world.template(&other, json!({ "phases": ["a"] })).await);
@@ -196,8 +198,16 @@ async fn what_cannot_be_run_is_refused_with_every_reason() {
     });
     let answer = member.client.post("/orchestrate", wrong).await;
     let expected = [
-        "custom_phases[0]", "custom_phases[2]", "custom_phases[3]", "integration_enabled", "project_id",
-        "settings.ai_model", "settings.max_tokens", "settings.temperature", "template_id", "topic",
+        "custom_phases[0]",
+        "custom_phases[2]",
+        "custom_phases[3]",
+        "integration_enabled",
+        "project_id",
+        "settings.ai_model",
+        "settings.max_tokens",
+        "settings.temperature",
+        "template_id",
+        "topic",
     ];
     assert_eq!(fields(&answer), BTreeSet::from(expected), "{}", answer.text);
     assert_eq!(answer.error(400), "VALIDATION_ERROR");
@@ -235,7 +245,10 @@ async fn what_cannot_be_run_is_refused_with_every_reason() {
         assert_eq!(member.client.post("/orchestrate", body).await.error(404), "RESOURCE_NOT_FOUND");
     }
     let viewer = world.colleague(&api, &member, "viewer").await;
-    assert_eq!(viewer.client.post("/orchestrate", with("topic", json!("x"))).await.error(403), "INSUFFICIENT_PERMISSIONS");
+    assert_eq!(
+        viewer.client.post("/orchestrate", with("topic", json!("x"))).await.error(403),
+        "INSUFFICIENT_PERMISSIONS"
+    );
     assert_eq!(world.count_rows("orchestrations").await, 0);
     assert_eq!(world.count_rows("jobs").await, 0);
     let quota = &member.client.get("/users/me").await.expect(200)["quota"];
@@ -272,7 +285,8 @@ async fn a_repeated_request_starts_one_orchestration() {
 async fn lists_are_filtered_searched_and_sorted() {
     let (world, peer) = (World::new().await, LlmPeer::start().await);
     let (api, member) = api(&world, &peer).await;
-    let (one, two) = (world.project(&member, "Lamps", json!({})).await, world.project(&member, "Chairs", json!({})).await);
+    let (one, two) =
+        (world.project(&member, "Lamps", json!({})).await, world.project(&member, "Chairs", json!({})).await);
     let mut ids = Vec::new();
     for (project, topic) in [(one, "Red lamps"), (one, "Blue lamps"), (two, "Red chairs")] {
         ids.push(member.orchestrate(json!({ "project_id": project, "topic": topic })).await.0);
@@ -378,7 +392,10 @@ async fn a_phase_that_fails_ends_the_run_and_a_retry_goes_on_there() {
     assert_eq!(shown["integration_operations"].as_array().unwrap().len(), 1, "{shown}");
     let events = followed(&member, failed, "").await;
     let (name, last) = events.last().unwrap();
-    assert_eq!((name.as_str(), &last["status"], &last["phase"]), ("orchestration:failed", &json!("failed"), &json!("Phase 1")));
+    assert_eq!(
+        (name.as_str(), &last["status"], &last["phase"]),
+        ("orchestration:failed", &json!("failed"), &json!("Phase 1"))
+    );
     assert_eq!(last["error"]["code"], "AI_SERVICE_ERROR");
 
     let again = member.client.post(&format!("/orchestration/{failed}/retry"), json!({})).await.expect(201);
@@ -475,7 +492,8 @@ async fn the_estimates_are_what_phases_took_lately() {
     peer.hold();
     let phases = json!({ "project_id": project, "custom_phases": ["build", "plan", "new"] });
     let (id, answer) = member.orchestrate(phases).await;
-    let told: Vec<_> = answer["phases"].as_array().unwrap().iter().map(|phase| phase["estimated_duration"].clone()).collect();
+    let told: Vec<_> =
+        answer["phases"].as_array().unwrap().iter().map(|phase| phase["estimated_duration"].clone()).collect();
     assert_eq!(told, ["2 minutes", "12 seconds", "1 minute"], "a new phase takes as long as the middle of all");
     let created = sql(&world, &format!("SELECT created_at FROM orchestrations WHERE id = '{id}'")).await;
     let time = |value: &Value| chrono::DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap();
@@ -510,16 +528,20 @@ async fn webhooks_of_the_organization_hear_of_the_beginning_and_of_every_end() {
     peer.release();
 
     let told = sql(&world, "SELECT jsonb_agg(body::jsonb ORDER BY number) FROM webhook_deliveries").await;
-    let told: Vec<_> = told.as_array().unwrap().iter().map(|body| (body["event"].as_str().unwrap(), &body["data"])).collect();
+    let told: Vec<_> =
+        told.as_array().unwrap().iter().map(|body| (body["event"].as_str().unwrap(), &body["data"])).collect();
     let names: Vec<_> = told.iter().map(|(event, data)| (*event, data["run_id"].clone())).collect();
-    assert_eq!(names, [
-        ("orchestration.started", json!(good)),
-        ("orchestration.completed", json!(good)),
-        ("orchestration.started", json!(bad)),
-        ("orchestration.failed", json!(bad)),
-        ("orchestration.started", json!(stopped)),
-        ("orchestration.cancelled", json!(stopped)),
-    ]);
+    assert_eq!(
+        names,
+        [
+            ("orchestration.started", json!(good)),
+            ("orchestration.completed", json!(good)),
+            ("orchestration.started", json!(bad)),
+            ("orchestration.failed", json!(bad)),
+            ("orchestration.started", json!(stopped)),
+            ("orchestration.cancelled", json!(stopped)),
+        ]
+    );
     let of = |place: usize, keys: [&str; 4]| keys.map(|key| told[place].1[key].clone());
     let keys = ["status", "total_phases", "completed_phases", "success_rate"];
     assert_eq!(of(0, keys), [json!("started"), json!(2), json!(0), json!(0.0)]);
@@ -535,9 +557,15 @@ async fn webhooks_of_the_organization_hear_of_the_beginning_and_of_every_end() {
     assert_eq!(told[3].1["error"]["phase"], "Phase 1");
 
     let letters = world.take_letters().await;
-    let said: BTreeSet<_> =
-        letters.iter().map(|letter| (letter["what"].as_str().unwrap(), letter["completed"].as_bool().unwrap())).collect();
-    assert_eq!(said, BTreeSet::from([("Orchestration \"Lamps\"", false), ("Orchestration \"Lamps\"", true)]), "{letters:?}");
+    let said: BTreeSet<_> = letters
+        .iter()
+        .map(|letter| (letter["what"].as_str().unwrap(), letter["completed"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(
+        said,
+        BTreeSet::from([("Orchestration \"Lamps\"", false), ("Orchestration \"Lamps\"", true)]),
+        "{letters:?}"
+    );
     world.discard_deliveries().await;
 }
 
@@ -552,7 +580,8 @@ async fn a_long_answer_is_shown_whole() {
         let text = phase["response_text"].as_str().unwrap();
         assert!(text.len() > 120_000 && text.ends_with("Write the result of this phase."), "{}", text.len());
     }
-    let kept = sql(&world, &format!("SELECT result ->> 'object' FROM job_steps WHERE job_id = '{id}' AND name = 'phase_0'"));
+    let kept =
+        sql(&world, &format!("SELECT result ->> 'object' FROM job_steps WHERE job_id = '{id}' AND name = 'phase_0'"));
     assert!(kept.await.as_str().unwrap().starts_with("executions/"), "it is in the object store");
     world.discard_deliveries().await;
 }
@@ -584,7 +613,8 @@ async fn somebody_elses_orchestration_is_not_there() {
 async fn a_project_takes_its_orchestrations_along() {
     let (world, peer) = (World::new().await, LlmPeer::start().await);
     let (api, _worker, member) = stage(&world, &peer).await;
-    let (project, other) = (world.project(&member, "Lamps", json!({})).await, world.project(&member, "Chairs", json!({})).await);
+    let (project, other) =
+        (world.project(&member, "Lamps", json!({})).await, world.project(&member, "Chairs", json!({})).await);
     let template = world.template(&member, json!({ "phases": ["a"], "integrations": ["git"] })).await;
     let hook = json!({ "url": "https://hooks.example.com/", "events": ["orchestration.cancelled"], "name": "Ends" });
     member.client.post("/webhooks", hook).await.expect(201);
@@ -611,11 +641,14 @@ async fn a_project_takes_its_orchestrations_along() {
     let noted = sql(&world, "SELECT jsonb_agg(key ORDER BY key) FROM object_deletions").await;
     let noted: Vec<_> = noted.as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
     assert_eq!(noted.len(), 2, "{noted:?}");
-    assert!(noted[0].starts_with("orchestrations/") && noted[1].starts_with(&format!("projects/{project}/repository/")));
+    assert!(
+        noted[0].starts_with("orchestrations/") && noted[1].starts_with(&format!("projects/{project}/repository/"))
+    );
     let told = sql(&world, "SELECT body::jsonb -> 'data' ->> 'run_id' FROM webhook_deliveries").await;
     assert_eq!(told, json!(running), "whoever listens hears of the end");
     member.orchestration(kept).await;
-    let day = sql(&world, &format!("SELECT to_jsonb(d) FROM orchestration_days d WHERE project_id = '{project}'")).await;
+    let day =
+        sql(&world, &format!("SELECT to_jsonb(d) FROM orchestration_days d WHERE project_id = '{project}'")).await;
     assert_eq!((&day["completed"], &day["cancelled"], &day["git_operations"]), (&json!(1), &json!(1), &json!(1)));
     world.discard_deliveries().await;
 }
@@ -628,12 +661,15 @@ async fn an_account_that_goes_leaves_projects_templates_and_runs_to_the_organiza
     let project = world.project(&admin, "Lamps", json!({})).await;
     let template = world.template(&admin, json!({ "phases": ["a"], "integrations": ["git"] })).await;
     let mine = format!(
-        "UPDATE projects SET created_by = '{0}'; UPDATE templates SET created_by = '{0}' WHERE NOT is_public", user.id()
+        "UPDATE projects SET created_by = '{0}'; UPDATE templates SET created_by = '{0}' WHERE NOT is_public",
+        user.id()
     );
     world.run_sql(&mine).await;
     let (run, _) = user.orchestrated(&world, json!({ "project_id": project, "template_id": template })).await;
     let own = world.project(&user, "Own", json!({})).await;
-    world.run_sql(&format!("UPDATE projects SET organization_id = '{}' WHERE id = '{own}'", user.organization_id())).await;
+    world
+        .run_sql(&format!("UPDATE projects SET organization_id = '{}' WHERE id = '{own}'", user.organization_id()))
+        .await;
     peer.hold();
     let (open, _) = user.orchestrate(json!({ "project_id": project })).await;
 

@@ -122,7 +122,14 @@ async fn a_project_has_a_repository_that_git_clones() {
     let work = folder.path().join("clone");
     assert_eq!(git(&work, &["rev-parse", "HEAD"]).trim(), repository["head"].as_str().unwrap());
     assert_eq!(git(&work, &["branch", "--show-current"]).trim(), "main");
-    let log = git(&work, &["log", "--reverse", "--format=%an <%ae>|%s|%(trailers:key=Run,valueonly,separator=)|%(trailers:key=Phase,valueonly,separator=)"]);
+    let log = git(
+        &work,
+        &[
+            "log",
+            "--reverse",
+            "--format=%an <%ae>|%s|%(trailers:key=Run,valueonly,separator=)|%(trailers:key=Phase,valueonly,separator=)",
+        ],
+    );
     let expected = format!(
         "Atelier <noreply@atelier.example>|Phase 0: Ideation|{first}|0\n\
          Atelier <noreply@atelier.example>|Phase 1: Review|{first}|1\n"
@@ -175,7 +182,8 @@ async fn runs_that_commit_at_the_same_time_lose_no_commit() {
         assert_eq!(of_run, [0, 1, 2].map(|phase| format!("{id} {phase}")), "the commits of a run are in order");
     }
     // every object but the one that counts is left to the scheduler
-    let (kept, gone) = (sql(&world, "SELECT s3_key FROM project_repositories").await, "SELECT jsonb_agg(key) FROM object_deletions");
+    let (kept, gone) =
+        (sql(&world, "SELECT s3_key FROM project_repositories").await, "SELECT jsonb_agg(key) FROM object_deletions");
     let gone = sql(&world, gone).await;
     assert!(gone.as_array().unwrap().len() >= 11 && !gone.as_array().unwrap().contains(&kept));
     world.discard_deliveries().await;
@@ -195,8 +203,10 @@ async fn an_operation_that_fails_is_recorded_and_the_run_goes_on() {
     world.run_sql(&broken).await;
     let (id, shown) = member.orchestrated(&world, json!({ "project_id": project, "template_id": template })).await;
     let expected = [
-        ("file_system", "completed"), ("git_operations", "failed"),
-        ("file_system", "completed"), ("git_operations", "failed"),
+        ("file_system", "completed"),
+        ("git_operations", "failed"),
+        ("file_system", "completed"),
+        ("git_operations", "failed"),
         ("deployment", "failed"),
     ];
     assert_eq!(operations(&shown), expected);
@@ -261,7 +271,10 @@ async fn a_deploy_hook_is_told_what_there_is_and_can_check_it() {
     assert_ne!(ids[0], received[0].id());
 
     // one that does not want it is not asked again, and redirects are not followed
-    for (reply, said) in [(Reply::status(400), "answered 400"), (Reply::status(302).with("location", &receiver.url("/else")), "redirects")] {
+    for (reply, said) in [
+        (Reply::status(400), "answered 400"),
+        (Reply::status(302).with("location", &receiver.url("/else")), "redirects"),
+    ] {
         receiver.answer("/deploy", reply);
         let before = receiver.received("/deploy").len();
         let (_, shown) = member.orchestrated(&world, body.clone()).await;
@@ -277,8 +290,7 @@ async fn a_deploy_hook_is_told_what_there_is_and_can_check_it() {
 async fn the_hook_of_the_organization_is_asked_where_the_project_has_none_and_its_secret_is_never_shown() {
     let (world, peer) = (World::new().await, LlmPeer::start().await);
     let receiver = Receiver::start().await;
-    let (_api, _worker, member, template) =
-        deploying(&world, &peer, &[("ATELIER_WEBHOOK_ALLOW_PRIVATE", "on")]).await;
+    let (_api, _worker, member, template) = deploying(&world, &peer, &[("ATELIER_WEBHOOK_ALLOW_PRIVATE", "on")]).await;
     let settings = json!({ "settings": { "deploy_hook_url": receiver.url("/all"), "deploy_hook_secret": SECRET } });
     let changed = member.client.put("/organizations/current", settings).await;
     assert!(!changed.text.contains(SECRET), "{}", changed.text);
@@ -289,7 +301,9 @@ async fn the_hook_of_the_organization_is_asked_where_the_project_has_none_and_it
     let received = receiver.received("/all");
     assert!(Webhook::new(SECRET).unwrap().verify(&received[0].body, &received[0].headers).is_ok());
     let mut seen = shown.to_string();
-    for path in ["/organizations/current".to_owned(), "/organizations".to_owned(), format!("/orchestration/{id}/events")] {
+    for path in
+        ["/organizations/current".to_owned(), "/organizations".to_owned(), format!("/orchestration/{id}/events")]
+    {
         seen.push_str(&member.client.get(&path).await.text);
     }
     let audit = member.client.get("/organizations/current/audit").await;
@@ -310,7 +324,9 @@ async fn no_deploy_hook_leads_to_a_private_address_unless_that_is_allowed() {
     let (world, peer) = (World::new().await, LlmPeer::start().await);
     let receiver = Receiver::start().await;
     let (_api, _worker, member, template) = deploying(&world, &peer, &[]).await;
-    for url in [receiver.url("/deploy"), format!("http://localhost:{}/deploy", receiver.address.port()), "nonsense".to_owned()] {
+    for url in
+        [receiver.url("/deploy"), format!("http://localhost:{}/deploy", receiver.address.port()), "nonsense".to_owned()]
+    {
         let project = world.project(&member, "Lamps", json!({ "deploy_hook_url": url })).await;
         let (_, shown) = member.orchestrated(&world, json!({ "project_id": project, "template_id": template })).await;
         assert_eq!((&last(&shown)["status"], &shown["run"]["status"]), (&json!("failed"), &json!("completed")));
@@ -326,10 +342,14 @@ async fn any_other_integration_leaves_a_summary() {
     let (world, peer) = (World::new().await, LlmPeer::start().await);
     let (_api, _worker, member) = stage(&world, &peer).await;
     let project = world.project(&member, "Lamps", json!({})).await;
-    let template = world.template(&member, json!({ "phases": ["a", "b"], "integrations": ["Wiki", "slack", "wiki"] })).await;
+    let template =
+        world.template(&member, json!({ "phases": ["a", "b"], "integrations": ["Wiki", "slack", "wiki"] })).await;
     let (_, shown) = member.orchestrated(&world, json!({ "project_id": project, "template_id": template })).await;
     assert_eq!(operations(&shown), [("file_system", "completed"); 4]);
-    let names: Vec<_> = shown["integration_operations"].as_array().unwrap()[2..].iter().map(|one| one["result"]["filename"].clone()).collect();
+    let names: Vec<_> = shown["integration_operations"].as_array().unwrap()[2..]
+        .iter()
+        .map(|one| one["result"]["filename"].clone())
+        .collect();
     assert_eq!(names, ["summary-wiki.md", "summary-slack.md"]);
     let text = String::from_utf8(download(&last(&shown)["result"]["url"]).await).unwrap();
     assert!(text.starts_with("# Lamps\n\n## Phase 0: A\n"), "{text}");

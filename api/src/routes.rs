@@ -9,7 +9,8 @@ use crate::{
         account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
         deliveries, docs as pages, execution_events, executions, images, invitation_page, invitations, jobs,
         login_sessions, members, mfa, operations, orchestrate, orchestration_events, orchestrations, organizations,
-        password_reset, pipeline_runs, pipelines, processing_socket, products, project_repositories, schedules, unsubscribe, uploads, usage, users, webhooks,
+        password_reset, pipeline_runs, pipelines, processing_socket, products, project_repositories, schedules,
+        unsubscribe, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;

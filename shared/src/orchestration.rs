@@ -382,10 +382,10 @@ mod tests {
 
     #[test]
     fn a_template_is_read_as_far_as_it_makes_sense() {
-        assert_eq!(template_phases(&json!({ "phases": ["plan", "", 7, "do it"] })), Some(vec![
-            "Plan".to_owned(),
-            "Do It".to_owned()
-        ]));
+        assert_eq!(
+            template_phases(&json!({ "phases": ["plan", "", 7, "do it"] })),
+            Some(vec!["Plan".to_owned(), "Do It".to_owned()])
+        );
         assert_eq!(template_phases(&json!({ "phases": [] })), None);
         assert_eq!(template_phases(&json!({ "phases": "plan" })), None);
         assert_eq!(template_integrations(&json!({ "integrations": ["Git", "git ", 3, "wiki"] })), ["git", "wiki"]);

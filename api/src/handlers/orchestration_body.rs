@@ -159,8 +159,6 @@ fn follow(template: &Value, organization: &Value, models: &Models) -> Result<Str
     };
     match models.choose(&model, Capability::Chat) {
         Ok(_) => Ok(model),
-        Err(why) => {
-            Err(ApiError::invalid_field("settings.ai_model", format!("name a model: {whose} {model:?} {why}")))
-        }
+        Err(why) => Err(ApiError::invalid_field("settings.ai_model", format!("name a model: {whose} {model:?} {why}"))),
     }
 }

@@ -12,9 +12,7 @@ use crate::{
 use actix_web::{HttpResponse, get, post, web};
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
-use shared::models::{
-    Cancelled, File, Job, JobStatus, JobStep, Orchestration, OrchestrationRow, orchestration_word,
-};
+use shared::models::{Cancelled, File, Job, JobStatus, JobStep, Orchestration, OrchestrationRow, orchestration_word};
 use utoipa::ToSchema;
 use uuid::Uuid;
 

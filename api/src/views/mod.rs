@@ -41,7 +41,9 @@ pub(crate) use product::ProductView;
 pub(crate) use schedule::ScheduleView;
 pub(crate) use usage::{UsageRecord, UsageSum};
 pub(crate) use webhook::{DeliveryView, SUBSCRIBABLE, TimelineView, WebhookView};
-pub(crate) use word_lists::{execution_status, job_status, job_type, missed, orchestration_status, pipeline_status, settable_status};
+pub(crate) use word_lists::{
+    execution_status, job_status, job_type, missed, orchestration_status, pipeline_status, settable_status,
+};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};

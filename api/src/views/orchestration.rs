@@ -187,7 +187,8 @@ impl OrchestrationView {
         for (integration, name) in operations {
             let step = steps.get(&name);
             if let Some(operation) =
-                IntegrationOperation::new(orchestration, job.status, (&integration, &name), step, files, storage).await?
+                IntegrationOperation::new(orchestration, job.status, (&integration, &name), step, files, storage)
+                    .await?
             {
                 shown.push(operation);
             }

@@ -99,7 +99,13 @@ impl AboutOrchestration {
     }
 
     /// A step in a sentence: its own, if it has one.
-    fn message(&self, phase: Option<usize>, operation: Option<OperationType>, status: StepStatus, said: &Value) -> String {
+    fn message(
+        &self,
+        phase: Option<usize>,
+        operation: Option<OperationType>,
+        status: StepStatus,
+        said: &Value,
+    ) -> String {
         if let Some(own) = ["error_message", "message"].iter().find_map(|key| said[*key].as_str()) {
             return own.to_owned();
         }
@@ -161,11 +167,12 @@ mod tests {
         });
         assert_eq!((event.name, event.seq, event.is_last, event.data), ("orchestration:progress", 3, false, expected));
         let event = tell(Change::JobStarted);
-        assert_eq!((event.name, &event.data["started_at"]), (
-            "orchestration:started",
-            &json!("1969-12-31T23:59:58.000000Z")
-        ));
-        let event = tell(Change::Log { level: LogLevel::Warn, step: Some("phase_0".to_owned()), message: "x".to_owned() });
+        assert_eq!(
+            (event.name, &event.data["started_at"]),
+            ("orchestration:started", &json!("1969-12-31T23:59:58.000000Z"))
+        );
+        let event =
+            tell(Change::Log { level: LogLevel::Warn, step: Some("phase_0".to_owned()), message: "x".to_owned() });
         assert_eq!((event.name, &event.data["phase"]), ("orchestration:log", &json!("Phase 0")));
     }
 

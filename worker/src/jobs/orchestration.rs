@@ -24,6 +24,9 @@ const CHARACTERS: u32 = 3;
 /// Characters of earlier answers where the model's room is not known.
 const ROOM: u32 = 24_000;
 
+/// Most characters of earlier answers, however much room there is.
+const MOST: u32 = 200_000;
+
 pub(super) async fn run(reporter: &Reporter<'_>, _told: &Told) -> Result<Outcome, Stop> {
     let mut conn = reporter.context.pool.get().await?;
     let orchestration = Orchestration::get(&mut conn, reporter.job_id).await?;
@@ -51,5 +54,5 @@ fn room(models: &Catalogue, orchestration: &Orchestration) -> usize {
     // of a small model the answers get the half
     let answer = answer.min(served.context / 2);
     let tokens = served.context.saturating_sub(answer).saturating_sub(AROUND);
-    tokens.saturating_mul(CHARACTERS) as usize
+    tokens.saturating_mul(CHARACTERS).min(MOST) as usize
 }

@@ -22,7 +22,7 @@ mod scope;
 mod template;
 mod transform;
 
-pub(crate) use graph::walk;
+pub(crate) use graph::{Walked, walk};
 pub(crate) use output::{Output, preview};
 pub(crate) use ran::Ran;
 pub(crate) use scope::{Run, Scope};

@@ -87,8 +87,7 @@ impl Webhooks {
             .map_err(|error| refused(format!("the URL cannot be used: {error}")))?;
         let secrets = delivery.secret.as_deref().into_iter().chain(delivery.previous_secret.as_deref());
         let body = Bytes::copy_from_slice(delivery.body.as_bytes());
-        let headers =
-            headers(delivery.id, secrets, timestamp, &body).map_err(|error| refused(error.to_string()))?;
+        let headers = headers(delivery.id, secrets, timestamp, &body).map_err(|error| refused(error.to_string()))?;
         Ok(Outgoing { method: Method::POST, url, headers, body: Some(body), timeout: self.settings.timeout })
     }
 

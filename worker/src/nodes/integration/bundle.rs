@@ -2,9 +2,7 @@
 //! each reference, an empty one, and a pack.
 
 use chrono::{DateTime, Utc};
-use git2::{
-    Buf, Commit, ErrorCode, Oid, Repository, RepositoryInitOptions, Signature, Time, message_trailers_strs,
-};
+use git2::{Buf, Commit, Oid, Repository, RepositoryInitOptions, Signature, Time, message_trailers_strs};
 use std::io::{self, Write};
 use uuid::Uuid;
 
@@ -87,7 +85,7 @@ fn unpack<'r>(repository: &'r Repository, bundle: &[u8]) -> Result<Commit<'r>, B
     let (head, pack) = read_header(bundle)?;
     let odb = repository.odb()?;
     let mut writer = odb.packwriter()?;
-    writer.write_all(pack)?;
+    writer.write_all(pack).map_err(|_| BundleError::Unreadable("its pack is broken"))?;
     writer.commit()?;
     drop(writer);
     odb.refresh()?;
@@ -100,7 +98,8 @@ fn read_header(bundle: &[u8]) -> Result<(Oid, &[u8]), BundleError> {
     let (mut head, mut rest) = (None, bundle);
     let mut is_first = true;
     loop {
-        let end = rest.iter().position(|byte| *byte == b'\n').ok_or(BundleError::Unreadable("its header has no end"))?;
+        let end =
+            rest.iter().position(|byte| *byte == b'\n').ok_or(BundleError::Unreadable("its header has no end"))?;
         let line = std::str::from_utf8(&rest[..end]).map_err(|_| BundleError::Unreadable("its header is no text"))?;
         rest = &rest[end + 1..];
         if is_first {

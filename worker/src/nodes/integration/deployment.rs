@@ -73,8 +73,7 @@ pub(super) async fn request(
 /// What the hook is told: the run, and what it has left.
 fn data(run: &Orchestration, arrived: &Arrived) -> Value {
     let operations = plan(run).into_iter().filter(|planned| planned.operation().is_some());
-    let facts: Vec<Value> =
-        operations.filter_map(|planned| arrived.known.get(&planned.step)?.json.clone()).collect();
+    let facts: Vec<Value> = operations.filter_map(|planned| arrived.known.get(&planned.step)?.json.clone()).collect();
     let files = facts.iter().filter(|facts| facts.get("file_id").is_some());
     let newest = facts.iter().rev().find_map(|facts| facts.get("commit"));
     json!({

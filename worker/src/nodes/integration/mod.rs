@@ -32,7 +32,9 @@ pub(super) async fn run(
             let text = phase_text(arrived, *phase)?;
             file_system::keep(scope, run, name, &phase_filename(run, *phase), text.to_owned()).await
         }
-        Integration::Commit(phase) => git::commit(scope, run, *phase, phase_text(arrived, *phase)?, arrived.since).await,
+        Integration::Commit(phase) => {
+            git::commit(scope, run, *phase, phase_text(arrived, *phase)?, arrived.since).await
+        }
         Integration::Summary(word) => {
             file_system::keep(scope, run, name, &summary_filename(word), summary(run, arrived)).await
         }
