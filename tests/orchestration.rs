@@ -114,7 +114,7 @@ async fn every_phase_sees_what_the_earlier_ones_answered() {
         );
         assert!(!shown["started_at"].is_null() && !shown["completed_at"].is_null());
         for later in &calls[phase + 1..] {
-            assert!(later.prompt.contains(&text[..200]), "phase {phase} is seen later");
+            assert!(later.prompt.contains(&text[..150]), "phase {phase} is seen later");
         }
     }
 
@@ -167,7 +167,7 @@ async fn what_the_request_leaves_open_comes_from_template_project_and_organizati
     let found = row(own).await;
     assert_eq!((&found["topic"], &found["phases"]), (&json!("Mine"), &json!(["Only One"])));
     assert_eq!((&found["model"], &found["max_tokens"]), (&json!("peer-llama"), &json!(9)));
-    assert_eq!((&found["temperature"], &found["integration_enabled"]), (&json!(1.0), &json!(true)));
+    assert_eq!((found["temperature"].as_f64(), &found["integration_enabled"]), (Some(1.0), &json!(true)));
     let uses = sql(&world, &format!("SELECT usage_count FROM templates WHERE id = '{template}'")).await;
     assert_eq!(uses, 2);
 
@@ -574,11 +574,11 @@ async fn a_long_answer_is_shown_whole() {
     let (world, peer) = (World::new().await, LlmPeer::start().await);
     let (_api, _worker, member) = stage(&world, &peer).await;
     let project = world.project(&member, "Lamps", json!({})).await;
-    world.run_sql("UPDATE projects SET description = repeat('light ', 20000)").await;
+    world.run_sql("UPDATE projects SET description = repeat(repeat('x', 60) || ' ', 1500)").await;
     let (id, shown) = member.orchestrated(&world, json!({ "project_id": project, "custom_phases": ["a", "b"] })).await;
     for phase in shown["phases"].as_array().unwrap() {
         let text = phase["response_text"].as_str().unwrap();
-        assert!(text.len() > 120_000 && text.ends_with("Write the result of this phase."), "{}", text.len());
+        assert!(text.len() > 90_000 && text.ends_with("Write the result of this phase."), "{}", text.len());
     }
     let kept =
         sql(&world, &format!("SELECT result ->> 'object' FROM job_steps WHERE job_id = '{id}' AND name = 'phase_0'"));

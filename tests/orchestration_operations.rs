@@ -57,8 +57,8 @@ async fn clone(member: &Member, project: Uuid) -> (Value, tempfile::TempDir) {
     let bundle = download(&shown["url"]).await;
     assert_eq!(shown["size"].as_u64().unwrap(), bundle.len() as u64);
     std::fs::write(folder.path().join("x.bundle"), bundle).unwrap();
-    git(folder.path(), &["bundle", "verify", "--quiet", "x.bundle"]);
     git(folder.path(), &["clone", "--quiet", "x.bundle", "clone"]);
+    git(&folder.path().join("clone"), &["bundle", "verify", "--quiet", "../x.bundle"]);
     (shown, folder)
 }
 
@@ -228,7 +228,7 @@ async fn an_operation_that_fails_is_recorded_and_the_run_goes_on() {
 async fn deploying(world: &World, peer: &LlmPeer, reach: &[(&str, &str)]) -> (harness::Api, Running, Member, Uuid) {
     let file = world.llm_file(peer);
     let api = world.api_with(&[("ATELIER_LLM_FILE", &file)]).await;
-    let settings = [&[("ATELIER_LLM_FILE", file.as_str())], reach].concat();
+    let settings = [&[("ATELIER_LLM_FILE", file.as_str())][..], reach].concat();
     let worker = world.worker_with(&["pipelines"], &settings).await;
     let member = world.member(&api).await;
     let template = world.template(&member, json!({ "phases": ["a"], "integrations": ["deployment", "git"] })).await;

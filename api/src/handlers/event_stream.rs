@@ -56,7 +56,7 @@ pub(super) async fn open(
     kind: &'static str,
     job: &Job,
     last: i32,
-    tell: impl FnMut(Event) -> PublicEvent + Send + 'static,
+    tell: impl FnMut(Event) -> PublicEvent + Send + Sync + 'static,
 ) -> Result<HttpResponse, ApiError> {
     if job.status.is_final() && last >= job.last_seq {
         return Ok(HttpResponse::NoContent().finish());

@@ -53,7 +53,8 @@ pub(crate) struct StartOrchestration {
 
 /// The name of a phase, 1–100 characters.
 #[derive(Debug, Deserialize, Validate)]
-#[garde(context(Models), transparent)]
+#[garde(context(Models))]
+#[garde(transparent)]
 #[serde(transparent)]
 struct PhaseName(#[garde(length(chars, min = 1, max = 100), custom(has_words))] String);
 

@@ -118,6 +118,7 @@ async fn hand_over(conn: &mut AsyncPgConnection, from: &Membership, stopped: &mu
         .filter(jobs::user_id.eq(from.user_id).and(jobs::organization_id.eq(from.organization_id)))
         .filter(jobs::kind.eq_any([Kind::PipelineRun, Kind::Orchestration]));
     let open: Vec<Uuid> = runs
+        .clone()
         .filter(jobs::status.eq_any([JobStatus::Queued, JobStatus::Running]))
         .order(jobs::id)
         .select(jobs::id)
