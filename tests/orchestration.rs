@@ -1,10 +1,7 @@
 //! Orchestrations: what is accepted, what is asked, what is shown, and how they end.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
 
-use diesel::{
-    QueryableByName,
-    sql_types::{Jsonb, Text},
-};
+use diesel::{QueryableByName, sql_types::Jsonb};
 use diesel_async::RunQueryDsl;
 use harness::{Answer, Api, Fault, LlmPeer, Member, Running, World, assert_whole, eventually};
 use reqwest::Method;
@@ -580,9 +577,9 @@ async fn a_long_answer_is_shown_whole() {
         let text = phase["response_text"].as_str().unwrap();
         assert!(text.len() > 90_000 && text.ends_with("Write the result of this phase."), "{}", text.len());
     }
-    let kept =
-        sql(&world, &format!("SELECT result ->> 'object' FROM job_steps WHERE job_id = '{id}' AND name = 'phase_0'"));
-    assert!(kept.await.as_str().unwrap().starts_with("executions/"), "it is in the object store");
+    let kept = format!("SELECT result ->> 'object' FROM job_steps WHERE job_id = '{id}' AND name = 'phase_0'");
+    let kept = sql(&world, &kept).await;
+    assert!(kept.as_str().unwrap().starts_with("executions/"), "it is in the object store");
     world.discard_deliveries().await;
 }
 
