@@ -34,6 +34,7 @@ mod mfa;
 mod operations;
 mod orchestration;
 mod orchestration_crashes;
+mod orchestration_ends;
 mod orchestration_operations;
 mod organizations;
 mod password_reset;
