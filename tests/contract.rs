@@ -458,3 +458,67 @@ async fn operations_answer_with_every_documented_field() {
     check(&error.body, &pattern, "an error");
     assert!(DateTime::parse_from_rfc3339(error.body["error"]["timestamp"].as_str().unwrap()).is_ok());
 }
+
+fn orchestration(status: &str, error: Value) -> Value {
+    let run = json!({
+        "id": "uuid", "project_id": "uuid", "topic": "string", "status": status, "total_phases": "int",
+        "completed_phases": "int", "success_rate": "number", "integration_enabled": "bool", "execution_time_ms": "int",
+        "created_at": "time", "updated_at": "time",
+        // beside what is documented
+        "ai_model": "string", "tokens_used": "int", "cost": "number", "template_id": "uuid?", "retry_of": "uuid?",
+        "error": error,
+    });
+    let tokens = json!({ "prompt_tokens": "int", "completion_tokens": "int", "total_tokens": "int" });
+    let phase = json!({
+        "id": "uuid", "phase_code": "string", "phase_name": "string",
+        "status": "pending running completed failed cancelled", "response_text": "string?", "execution_time_ms": "int?",
+        "token_usage": tokens, "started_at": "time?", "completed_at": "time?",
+    });
+    let operation = json!({
+        "id": "uuid", "operation_type": "file_system git_operations deployment", "status": "pending completed failed",
+        "result": { "success": "bool", "message": "string" }, "execution_time_ms": "int", "phase_code": "string?",
+    });
+    json!({ "run": run, "phases": [phase], "integration_operations": [operation] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orchestrations_answer_with_every_documented_field() {
+    let world = World::new().await;
+    let api = world.api_with(&[("ATELIER_LOCAL_LLM_URL", "http://127.0.0.1:9/v1")]).await;
+    let member = world.member(&api).await;
+    let client = &member.client;
+    let project = world.project(&member, "Lamps", json!({})).await;
+    let phase = json!({
+        "code": "string", "name": "string", "status": "pending", "estimated_duration": "string",
+    });
+    let started = json!({
+        "run_id": "uuid", "status": "started", "message": "string", "estimated_completion": "time", "phases": [phase],
+    });
+    let body = json!({ "project_id": project });
+    let run = ask(client, Method::POST, "/v1/orchestrate", body, 201, &started).await;
+    assert_eq!(run["phases"].as_array().unwrap().len(), 7);
+    let path = format!("/v1/orchestration/{}", run["run_id"].as_str().unwrap());
+    let shown = get(client, &path, &orchestration("started", Value::Null)).await;
+    assert_eq!(shown["integration_operations"].as_array().unwrap().len(), 7);
+    let summary = json!({
+        "id": "uuid", "project": { "id": "uuid", "name": "string" }, "topic": "string", "status": "started",
+        "success_rate": "number", "execution_time_ms": "int", "created_at": "time",
+    });
+    get(client, "/v1/orchestration", &list(summary)).await;
+    let cancelled = json!({ "message": "string", "run_id": "uuid", "status": "cancelled" });
+    ask(client, Method::POST, &format!("{path}/cancel"), Value::Null, 200, &cancelled).await;
+    get(client, &path, &orchestration("cancelled", Value::Null)).await;
+    let again = ask(client, Method::POST, &format!("{path}/retry"), Value::Null, 201, &started).await;
+    let again = format!("/v1/orchestration/{}", again["run_id"].as_str().unwrap());
+    ask(client, Method::POST, &format!("{again}/cancel"), Value::Null, 200, &cancelled).await;
+
+    world
+        .run_sql(&format!(
+            "INSERT INTO project_repositories (project_id, head, s3_key, size, commits) VALUES ('{project}', 'x', 'y', 1, 1)"
+        ))
+        .await;
+    let repository = json!({
+        "head": "string", "branch": "main", "commits": "int", "size": "int", "url": "string", "updated_at": "time",
+    });
+    get(client, &format!("/v1/projects/{project}/repository"), &repository).await;
+}

@@ -24,6 +24,7 @@ use shared::{
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use uuid::Uuid;
 use worker::vision::{ImageLimits, ImageType, decode};
 
 /// Words that parsers treat in a special way, and what is near them.
@@ -228,8 +229,17 @@ async fn api(world: &World) -> harness::Api {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_query_of_a_list_is_answered() {
-    const LISTS: &[&str] =
-        &["/products", "/pipelines", "/executions", "/jobs", "/usage", "/webhooks", "/chat/history", "/ai/models"];
+    const LISTS: &[&str] = &[
+        "/products",
+        "/pipelines",
+        "/executions",
+        "/orchestration",
+        "/jobs",
+        "/usage",
+        "/webhooks",
+        "/chat/history",
+        "/ai/models",
+    ];
     const NAMES: &[&str] = &[
         "page",
         "limit",
@@ -245,6 +255,7 @@ async fn any_query_of_a_list_is_answered() {
         "status",
         "category",
         "pipeline_id",
+        "project_id",
         "start_date",
         "event",
     ];
@@ -318,7 +329,12 @@ async fn any_body_is_answered() {
     });
     let mut definition = pipeline();
     definition["name"] = json!("x");
-    let bodies: [(&str, Value); 6] = [
+    let orchestration = json!({
+        "project_id": Uuid::nil(), "topic": "x", "custom_phases": ["a"], "integration_enabled": true,
+        "template_id": Uuid::nil(), "settings": { "ai_model": "gpt-4", "max_tokens": 10, "temperature": 0.5 },
+    });
+    let bodies: [(&str, Value); 7] = [
+        ("/orchestrate", orchestration),
         ("/products", json!({ "title": "x", "metadata": { "a": 1 } })),
         ("/pipelines", definition),
         (&schedules, json!({ "cron": "0 9 * * *", "timezone": "UTC", "inputs": {}, "missed": "skip" })),

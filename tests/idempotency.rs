@@ -424,7 +424,21 @@ impl Fixtures<'_> {
             let accepted = member.client.post(&path, json!({ "inputs": { "in": "x" } })).await.expect(202);
             accepted["execution_id"].as_str().unwrap().to_owned()
         };
+        let orchestration = async || {
+            let project = self.world.project(member, "Lamps", json!({})).await;
+            let started = member.client.post("/orchestrate", json!({ "project_id": project })).await.expect(201);
+            started["run_id"].as_str().unwrap().to_owned()
+        };
         Some(match route {
+            "/orchestrate" => {
+                (route.to_owned(), json!({ "project_id": self.world.project(member, "Lamps", json!({})).await }))
+            }
+            "/orchestration/{run_id}/cancel" => (format!("/orchestration/{}/cancel", orchestration().await), json!({})),
+            "/orchestration/{run_id}/retry" => {
+                let id = orchestration().await;
+                member.client.post(&format!("/orchestration/{id}/cancel"), json!({})).await.expect(200);
+                (format!("/orchestration/{id}/retry"), json!({}))
+            }
             "/products" => (route.to_owned(), json!({ "title": "Mug" })),
             "/pipelines" => (route.to_owned(), json!({ "name": "Mine" })),
             "/pipelines/{id}/duplicate" => (format!("/pipelines/{}/duplicate", pipeline(member).await), json!({})),
@@ -484,6 +498,8 @@ impl Fixtures<'_> {
             "product_images",
             "jobs",
             "executions",
+            "orchestrations",
+            "orchestration_days",
             "job_events",
             "api_keys",
             "webhooks",

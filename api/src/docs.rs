@@ -38,6 +38,7 @@ const API_KEY: &str = "api_key";
         (name = "organizations", description = "Tenants, their members, and what changed access"),
         (name = "pipelines", description = "Graphs of nodes, and running them"),
         (name = "executions", description = "Runs of pipelines: watching, stopping, repeating"),
+        (name = "orchestration", description = "The phases of a project, one after the other"),
         (name = "ai", description = "Language models, and what they cost"),
         (name = "chat", description = "A conversation that is remembered"),
         (name = "products", description = "Products and their images"),

@@ -8,8 +8,9 @@ use crate::{
     handlers::{
         account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
         deliveries, docs as pages, execution_events, executions, images, invitation_page, invitations, jobs,
-        login_sessions, members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines,
-        processing_socket, products, schedules, unsubscribe, uploads, usage, users, webhooks,
+        login_sessions, members, mfa, operations, orchestrate, orchestration_events, orchestrations, organizations,
+        password_reset, pipeline_runs, pipelines, processing_socket, products, project_repositories, schedules,
+        unsubscribe, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -80,6 +81,14 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(executions::cancel_execution)
             .service(executions::retry_execution)
             .service(execution_events::follow_execution)
+            // orchestrations, and what they leave
+            .service(orchestrate::start_orchestration)
+            .service(orchestrations::list_orchestrations)
+            .service(orchestrations::get_orchestration)
+            .service(orchestrations::cancel_orchestration)
+            .service(orchestrate::retry_orchestration)
+            .service(orchestration_events::follow_orchestration)
+            .service(project_repositories::get_repository)
             // models
             .service(ai::complete_chat)
             .service(ai::generate_text)

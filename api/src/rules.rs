@@ -183,6 +183,14 @@ pub(crate) const RULES: &[Rule] = &[
     rule(GET,    "/executions/{id}/events",                 Reader,  With(PipelinesRead),    General),
     rule(POST,   "/executions/{id}/cancel",                 Writer,  With(PipelinesExecute), General),
     rule(POST,   "/executions/{id}/retry",                  Writer,  With(PipelinesExecute), Execution),
+    // orchestrations, and what they leave
+    metered(POST, "/orchestrate",                           Writer,  With(OrchestrationWrite), Execution),
+    rule(GET,    "/orchestration",                          Reader,  With(OrchestrationRead), General),
+    rule(GET,    "/orchestration/{run_id}",                 Reader,  With(OrchestrationRead), General),
+    rule(GET,    "/orchestration/{run_id}/events",          Reader,  With(OrchestrationRead), General),
+    rule(POST,   "/orchestration/{run_id}/cancel",          Writer,  With(OrchestrationWrite), General),
+    rule(POST,   "/orchestration/{run_id}/retry",           Writer,  With(OrchestrationWrite), Execution),
+    rule(GET,    "/projects/{project_id}/repository",       Reader,  With(ProjectsRead),      General),
     // models; the socket looks at its credentials itself
     metered(POST, "/ai/chat",                               Writer,  With(AiWrite),   Ai),
     metered(POST, "/ai/generate",                           Writer,  With(AiWrite),   Ai),

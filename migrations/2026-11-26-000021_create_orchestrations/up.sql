@@ -18,6 +18,9 @@ CREATE TABLE orchestrations (
     -- of each phase's answer
     max_tokens          integer NOT NULL,
     temperature         double precision NOT NULL,
+    -- the orchestration whose finished steps this one took over
+    retry_of            uuid,
+    -- those taken over included
     completed_phases    integer NOT NULL DEFAULT 0,
     failed_phases       integer NOT NULL DEFAULT 0,
     tokens_used         bigint NOT NULL DEFAULT 0,
@@ -28,6 +31,8 @@ CREATE TABLE orchestrations (
 CREATE INDEX orchestrations_organization_idx ON orchestrations (organization_id, created_at DESC, id DESC);
 CREATE INDEX orchestrations_project_idx ON orchestrations (project_id, created_at DESC, id DESC);
 CREATE INDEX orchestrations_user_idx ON orchestrations (user_id, created_at DESC);
+-- prune: what another one has taken results over from
+CREATE INDEX orchestrations_retry_of_idx ON orchestrations (retry_of) WHERE retry_of IS NOT NULL;
 
 -- A file of a user: uploaded, or written by one of the user's orchestrations.
 CREATE TABLE files (

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod llm;
 pub mod models;
 pub mod monitoring;
+pub mod orchestration;
 pub mod pipeline;
 pub mod program;
 pub mod queue;

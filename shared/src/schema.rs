@@ -173,8 +173,8 @@ table! { templates (id) {
 table! { orchestrations (id) {
     id -> Uuid, organization_id -> Uuid, user_id -> Uuid, project_id -> Uuid, template_id -> Nullable<Uuid>,
     topic -> Text, integration_enabled -> Bool, phases -> Array<Text>, integrations -> Array<Text>, model -> Text,
-    max_tokens -> Int4, temperature -> Float8, completed_phases -> Int4, failed_phases -> Int4, tokens_used -> Int8,
-    cost_nanos -> Int8, created_at -> Timestamptz,
+    max_tokens -> Int4, temperature -> Float8, retry_of -> Nullable<Uuid>, completed_phases -> Int4,
+    failed_phases -> Int4, tokens_used -> Int8, cost_nanos -> Int8, created_at -> Timestamptz,
 } }
 table! { files (id) {
     id -> Uuid, organization_id -> Uuid, user_id -> Uuid, orchestration_id -> Nullable<Uuid>, filename -> Text,

@@ -61,6 +61,16 @@ pub fn node_output_key(job_id: Uuid, step: &str) -> String {
     format!("executions/{job_id}/{name}")
 }
 
+/// Key of a file that an orchestration writes. Every attempt writes the same one.
+pub fn orchestration_file_key(run_id: Uuid, filename: &str) -> String {
+    format!("orchestrations/{run_id}/{filename}")
+}
+
+/// Key of the repository of a project in the state that ends with this commit.
+pub fn repository_key(project_id: Uuid, head: &str) -> String {
+    format!("projects/{project_id}/repository/{head}.bundle")
+}
+
 /// Key of the thumbnail of an image.
 pub fn thumbnail_key(image_key: &str) -> String {
     format!("{image_key}.thumbnail.jpg")

@@ -41,8 +41,24 @@ async fn pipeline(member: &Member) -> (String, String) {
     (pipeline, id(&schedule))
 }
 
+/// A project with a repository, and an orchestration of another one that has ended.
+async fn orchestration(world: &World, member: &Member) -> (String, String) {
+    let (_, organization) = member.place().await;
+    let project = world.project_in(organization, member.id(), "Lamps", json!({})).await;
+    world
+        .run_sql(&format!(
+            "INSERT INTO project_repositories (project_id, head, s3_key, size, commits) VALUES ('{project}', 'x', 'y', 1, 1)"
+        ))
+        .await;
+    let other = world.project_in(organization, member.id(), "Chairs", json!({})).await;
+    let run = member.client.post("/orchestrate", json!({ "project_id": other })).await.expect(201);
+    let run = run["run_id"].as_str().unwrap().to_owned();
+    member.client.post(&format!("/orchestration/{run}/cancel"), json!({})).await.expect(200);
+    (project.to_string(), run)
+}
+
 /// One of each thing. `inviter` invites for those who may not.
-async fn things(member: &Member, inviter: &Member) -> BTreeMap<&'static str, String> {
+async fn things(world: &World, member: &Member, inviter: &Member) -> BTreeMap<&'static str, String> {
     let client = &member.client;
     let (pipeline, schedule) = pipeline(member).await;
     let run = json!({ "inputs": { "in": { "text": "hello" } } });
@@ -51,6 +67,7 @@ async fn things(member: &Member, inviter: &Member) -> BTreeMap<&'static str, Str
     // its events end, and it can be tried again
     client.post(&format!("/executions/{execution}/cancel"), json!({})).await.expect(200);
 
+    let (project, orchestration) = orchestration(world, member).await;
     let product = member.product("Mug of the house").await;
     let file = project_root().join("tests/images/rocket.jpg");
     let (image, job) = member.analysed_image(&product, &file, "image/jpeg").await;
@@ -73,6 +90,8 @@ async fn things(member: &Member, inviter: &Member) -> BTreeMap<&'static str, Str
         ("/pipelines/{id}", pipeline),
         ("/pipelines/{id}/schedules/{schedule_id}", schedule),
         ("/executions/{id}", execution),
+        ("/projects/{project_id}", project),
+        ("/orchestration/{run_id}", orchestration),
         ("/products/{product_id}", product),
         ("/products/{product_id}/images/{image_id}", image.clone()),
         ("/analysis/{image_id}", image),
@@ -102,8 +121,8 @@ async fn key(member: &Member, permissions: &[&str]) -> String {
 }
 
 impl Person {
-    async fn new(member: Member, inviter: &Member) -> Self {
-        let things = things(&member, inviter).await;
+    async fn new(world: &World, member: Member, inviter: &Member) -> Self {
+        let things = things(world, &member, inviter).await;
         let early_key = key(&member, &["*"]).await;
         Self { member, things, early_key }
     }
@@ -156,24 +175,25 @@ fn fill(route: &Route, id: impl Fn(&str) -> String) -> String {
 impl Company {
     pub(super) async fn new() -> Self {
         let world = World::new().await;
-        let api = world.api_with(&[("ATELIER_RATE_LIMITS", "off")]).await;
+        let settings = [("ATELIER_RATE_LIMITS", "off"), ("ATELIER_LOCAL_LLM_URL", "http://127.0.0.1:9/v1")];
+        let api = world.api_with(&settings).await;
         let admin = world.member(&api).await;
         let mut colleagues = Vec::new();
         for _ in 1..=ROLES.len() {
             colleagues.push(world.colleague(&api, &admin, "member").await);
         }
         let foreign = world.member(&api).await;
-        let things = self::things(&foreign, &foreign).await;
+        let things = self::things(&world, &foreign, &foreign).await;
         let foreign = Person { early_key: key(&foreign, &["*"]).await, member: foreign, things };
-        let owner = Person::new(colleagues.pop().unwrap(), &admin).await;
+        let owner = Person::new(&world, colleagues.pop().unwrap(), &admin).await;
         let mut staff = Vec::new();
         for (member, role) in colleagues.into_iter().zip(&ROLES[1..]) {
-            let person = Person::new(member, &admin).await;
+            let person = Person::new(&world, member, &admin).await;
             let path = format!("/organizations/current/members/{}", person.member.id());
             admin.client.put(&path, json!({ "role": role })).await.expect(200);
             staff.push(person);
         }
-        let things = self::things(&admin, &admin).await;
+        let things = self::things(&world, &admin, &admin).await;
         staff.insert(0, Person { early_key: key(&admin, &["*"]).await, member: admin, things });
         Self { world, api, staff, owner, foreign }
     }

@@ -209,6 +209,15 @@ pub(super) const ROUTES: &[Route] = &[
     route("GET",    "/executions/{id}/events",                  All,      With("pipelines:read"),    Shared),
     route("POST",   "/executions/{id}/cancel",                  Writers,  With("pipelines:execute"), Decided),
     route("POST",   "/executions/{id}/retry",                   Writers,  With("pipelines:execute"), Shared),
+    // orchestrations, and what they leave: the organization's
+    route("POST",   "/orchestrate",                             Writers,  With("orchestration:write"), Nothing)
+        .naming(|of| json!({ "project_id": of.id("/projects/{project_id}") })),
+    route("GET",    "/orchestration",                           All,      With("orchestration:read"), Nothing),
+    route("GET",    "/orchestration/{run_id}",                  All,      With("orchestration:read"), Shared),
+    route("GET",    "/orchestration/{run_id}/events",           All,      With("orchestration:read"), Shared),
+    route("POST",   "/orchestration/{run_id}/cancel",           Writers,  With("orchestration:write"), Decided),
+    route("POST",   "/orchestration/{run_id}/retry",            Writers,  With("orchestration:write"), Shared),
+    route("GET",    "/projects/{project_id}/repository",        All,      With("projects:read"),     Shared),
     // webhooks: one user's
     route("GET",    "/webhooks",                                All,      With("webhooks:read"),     Nothing),
     route("POST",   "/webhooks",                                Writers,  With("webhooks:write"),    Nothing),

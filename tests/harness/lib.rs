@@ -15,6 +15,7 @@ mod jobs;
 mod llm_peer;
 mod mails;
 mod members;
+mod orchestrations;
 mod process;
 mod questions;
 mod receiver;

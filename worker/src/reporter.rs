@@ -49,6 +49,8 @@ enum Recorded {
     Before,
     /// Another attempt holds the job.
     Lost,
+    /// What follows from it does not fit any more; nothing was written.
+    Overtaken,
 }
 
 struct Finished {
@@ -57,7 +59,7 @@ struct Finished {
 }
 
 /// What follows from a step: writes in the transaction that records it, tried again with it if need be. It owns what it
-/// writes; `nothing` is one.
+/// writes; `nothing` is one. If it finds that others have changed what it builds on, it says `RollbackTransaction`.
 pub(crate) trait Also:
     for<'c> Fn(&'c mut AsyncPgConnection) -> BoxFuture<'c, QueryResult<()>> + Send + Sync
 {
@@ -226,14 +228,14 @@ impl<'a> Reporter<'a> {
     }
 
     /// As [`Reporter::complete`]; listeners are told this in place of the result. A part of another step ends no step of
-    /// its own.
+    /// its own. `false`: nothing was recorded, since what follows does not fit any more.
     pub(crate) async fn complete_told(
         &self,
         begun: &Begun<'_>,
         result: Value,
         told: Value,
         also: impl Also,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         let ends = u32::from(begun.key.position >= 0);
         let change = StepChange { told: Some(told), ..change(begun, StepStatus::Completed, None, result) };
         self.record(change, ends, also).await
@@ -244,7 +246,8 @@ impl<'a> Reporter<'a> {
         let begun = Begun::at(key, Utc::now());
         let told = json!({ "message": "It belongs to a branch that was not taken." });
         let change = StepChange { told: Some(told), ..change(&begun, StepStatus::Skipped, None, json!({})) };
-        self.record(change, u32::from(key.position >= 0), nothing).await
+        self.record(change, u32::from(key.position >= 0), nothing).await?;
+        Ok(())
     }
 
     /// Records a step that failed for good together with what follows from it. `skipped` steps of the same item will
@@ -257,12 +260,13 @@ impl<'a> Reporter<'a> {
         also: impl Also,
     ) -> Result<(), Stop> {
         let change = change(&begun, StepStatus::Failed, Some(message.to_owned()), json!({}));
-        self.record(change, 1 + skipped, also).await
+        self.record(change, 1 + skipped, also).await?;
+        Ok(())
     }
 
     /// Writes until it is written: what a step found may have been dear. The attempt's timeout is the limit.
-    /// `ends` steps have ended then.
-    async fn record(&self, mut change: StepChange<'_>, ends: u32, also: impl Also) -> Result<(), Stop> {
+    /// `ends` steps have ended then. `false`: what follows does not fit any more, and nothing was written.
+    async fn record(&self, mut change: StepChange<'_>, ends: u32, also: impl Also) -> Result<bool, Stop> {
         // one write of a job at a time, as the database would have it anyway: so the progress never goes back
         let mut ended = self.ended.lock().await;
         change.progress = Progress { completed: (*ended + ends).min(self.total), total: self.total };
@@ -274,12 +278,13 @@ impl<'a> Reporter<'a> {
                 Ok(Recorded::Now(event)) => {
                     *ended += ends;
                     self.context.publisher.publish(event);
-                    return Ok(());
+                    return Ok(true);
                 }
                 Ok(Recorded::Before) => {
                     *ended += ends;
-                    return Ok(());
+                    return Ok(true);
                 }
+                Ok(Recorded::Overtaken) => return Ok(false),
                 Ok(Recorded::Lost) => return Err(Stop::Lost),
                 Err(error @ WriteError::Unreachable(_)) => {
                     tracing::warn!(step = change.key.name, %error, "a step is not written, trying again")
@@ -320,7 +325,13 @@ impl<'a> Reporter<'a> {
             Transactions::rollback_transaction(&mut *conn).await?;
             return Ok(Recorded::Lost);
         };
-        also(&mut conn).await?;
+        match also(&mut conn).await {
+            Err(diesel::result::Error::RollbackTransaction) => {
+                Transactions::rollback_transaction(&mut *conn).await?;
+                return Ok(Recorded::Overtaken);
+            }
+            written => written?,
+        }
         Transactions::commit_transaction(&mut *conn).await?;
         Ok(Recorded::Now(event))
     }

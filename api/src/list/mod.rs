@@ -97,7 +97,6 @@ pub(crate) enum SortKind {
     /// `bigint` and what casts to it.
     Integer,
     /// `double precision` and what casts to it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Float,
 }
 

@@ -24,6 +24,13 @@ pub(crate) struct TokenUsage {
     total_tokens: i64,
 }
 
+impl TokenUsage {
+    /// Of one call.
+    pub(crate) const fn of(prompt_tokens: i64, completion_tokens: i64) -> Self {
+        Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+    }
+}
+
 /// A message of the model.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Reply {

@@ -93,8 +93,8 @@ fn error(status: JobStatus, data: &Value) -> Value {
     json!({ "code": code, "message": data["error_message"], "node_id": data["result"]["node_id"] })
 }
 
-/// How far it is, from 0 to 1.
-fn share(progress: Progress) -> f64 {
+/// How far a job is, from 0 to 1.
+pub(super) fn share(progress: Progress) -> f64 {
     if progress.total == 0 { 0.0 } else { f64::from(progress.completed) / f64::from(progress.total) }
 }
 

@@ -9,7 +9,12 @@ mod execution;
 mod execution_event;
 mod frame;
 mod image;
+mod integration_operation;
 mod job;
+mod orchestration;
+mod orchestration_event;
+mod orchestration_phase;
+mod orchestration_plan;
 mod organization;
 mod pipeline;
 mod product;
@@ -29,13 +34,18 @@ pub(crate) use execution_event::{About, PublicEvent};
 pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
 pub(crate) use job::{JobView, status_word};
+pub(crate) use orchestration::{OrchestrationSummary, OrchestrationView};
+pub(crate) use orchestration_event::AboutOrchestration;
+pub(crate) use orchestration_plan::{PlannedPhase, planned_phases};
 pub(crate) use organization::{ListedOrganization, OrganizationView};
 pub(crate) use pipeline::{ConnectionView, NodeTypeView, NodeView, PipelineSummary, PipelineView};
 pub(crate) use product::ProductView;
 pub(crate) use schedule::ScheduleView;
 pub(crate) use usage::{UsageRecord, UsageSum};
 pub(crate) use webhook::{DeliveryView, SUBSCRIBABLE, TimelineView, WebhookView};
-pub(crate) use word_lists::{execution_status, job_status, job_type, missed, pipeline_status, settable_status};
+pub(crate) use word_lists::{
+    execution_status, job_status, job_type, missed, orchestration_status, pipeline_status, settable_status,
+};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use shared::{
     limits::Limits,
     models::{OrganizationOfMember, Role, Tier},
+    orchestration::DEPLOY_HOOK_SECRET,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -67,11 +68,12 @@ impl ListedOrganization {
     }
 }
 
-/// The two documented settings are always there.
+/// The two documented settings are always there, and what deploy hooks are signed with never is.
 fn complete(mut settings: Value) -> Value {
     if let Value::Object(settings) = &mut settings {
         settings.entry("default_ai_model").or_insert_with(|| json!("gpt-4"));
         settings.entry("integration_enabled").or_insert(Value::Bool(true));
+        settings.remove(DEPLOY_HOOK_SECRET);
     }
     settings
 }

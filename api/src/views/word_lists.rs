@@ -4,6 +4,7 @@ use super::words;
 use shared::{
     kind::{AnalysisStep, JobType},
     models::{AnalysisStatus, JobStatus, Missed, PipelineStatus, ProductStatus, Severity, UploadStatus},
+    pipeline::OperationType,
 };
 use utoipa::openapi::{
     ObjectBuilder,
@@ -56,6 +57,22 @@ pub(crate) fn pipeline_status() -> Object {
 
 pub(crate) fn execution_status() -> Object {
     words(JobStatus::WORDS)
+}
+
+pub(crate) fn orchestration_status() -> Object {
+    words(&["started", "running", "completed", "failed", "cancelled"])
+}
+
+pub(super) fn phase_status() -> Object {
+    words(&["pending", "running", "completed", "failed", "cancelled"])
+}
+
+pub(super) fn operation_type() -> Object {
+    words(OperationType::WORDS)
+}
+
+pub(super) fn operation_status() -> Object {
+    words(&["pending", "completed", "failed"])
 }
 
 pub(crate) fn missed() -> Object {

@@ -6,8 +6,8 @@ use super::{
 use crate::{
     kind::Kind,
     schema::{
-        executions, idempotency_keys, jobs, llm_calls, memberships, organizations, pipelines, product_images,
-        quota_windows, users,
+        executions, idempotency_keys, jobs, llm_calls, memberships, orchestrations, organizations, pipelines,
+        product_images, quota_windows, users,
     },
 };
 use diesel::{
@@ -38,7 +38,7 @@ pub struct DeletedAccount {
 impl DeletedAccount {
     /// Deletes an account in the caller's transaction.
     ///
-    /// Pipelines, schedules and runs in organizations with other members are handed over to the admin who has been there
+    /// Pipelines, schedules, projects, templates and runs in organizations with other members are handed over to the admin who has been there
     /// longest; the organizations' figures of usage stay without a name. Organizations that nobody else belongs to go with
     /// all that is in them. Objects are left to the scheduler.
     ///
@@ -69,6 +69,8 @@ impl DeletedAccount {
         let images = product_images::table.filter(product_images::user_id.eq(user_id)).select(product_images::id);
         let images: Vec<Uuid> = images.load(conn).await?;
         ObjectDeletion::insert_of_images(conn, &images).await?;
+        note_files(conn, user_id, &left_alone).await?;
+        hand_over_projects(conn, user_id).await?;
         // these do not point at the user, who may be any scope
         let scopes: Vec<Uuid> = left_alone.iter().copied().chain([user_id]).collect();
         diesel::delete(quota_windows::table.filter(quota_windows::scope.eq_any(scopes))).execute(conn).await?;
@@ -114,8 +116,9 @@ async fn hand_over(conn: &mut AsyncPgConnection, from: &Membership, stopped: &mu
 
     let runs = jobs::table
         .filter(jobs::user_id.eq(from.user_id).and(jobs::organization_id.eq(from.organization_id)))
-        .filter(jobs::kind.eq(Kind::PipelineRun));
+        .filter(jobs::kind.eq_any([Kind::PipelineRun, Kind::Orchestration]));
     let open: Vec<Uuid> = runs
+        .clone()
         .filter(jobs::status.eq_any([JobStatus::Queued, JobStatus::Running]))
         .order(jobs::id)
         .select(jobs::id)
@@ -132,6 +135,10 @@ async fn hand_over(conn: &mut AsyncPgConnection, from: &Membership, stopped: &mu
         diesel::update(runs).set(jobs::user_id.eq(heir)).returning(jobs::id).get_results(conn).await?;
     diesel::update(executions::table.filter(executions::id.eq_any(&runs)))
         .set(executions::user_id.eq(heir))
+        .execute(conn)
+        .await?;
+    diesel::update(orchestrations::table.filter(orchestrations::id.eq_any(&runs)))
+        .set(orchestrations::user_id.eq(heir))
         .execute(conn)
         .await?;
     diesel::update(llm_calls::table.filter(llm_calls::job_id.eq_any(&runs)))
@@ -154,6 +161,41 @@ async fn note(conn: &mut AsyncPgConnection, of: &Membership) -> QueryResult<()> 
         request_id: None,
     };
     AuditEntry::insert(conn, entry).await
+}
+
+/// Projects and templates, also those in organizations that the user has left, become the longest-serving admin's: the runs
+/// of others hang on them.
+async fn hand_over_projects(conn: &mut AsyncPgConnection, user_id: Uuid) -> QueryResult<()> {
+    for table in ["projects", "templates"] {
+        diesel::sql_query(format!(
+            "UPDATE {table} SET created_by = heir.user_id FROM ( \
+                 SELECT DISTINCT ON (organization_id) organization_id, user_id FROM memberships \
+                 WHERE role = 'admin' AND user_id <> $1 \
+                     AND organization_id IN (SELECT organization_id FROM {table} WHERE created_by = $1) \
+                 ORDER BY organization_id, joined_at, user_id \
+             ) AS heir WHERE {table}.organization_id = heir.organization_id AND created_by = $1"
+        ))
+        .bind::<SqlUuid, _>(user_id)
+        .execute(conn)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Notes the objects of the account's files, and those that go with organizations: files and repositories.
+async fn note_files(conn: &mut AsyncPgConnection, user_id: Uuid, organizations: &[Uuid]) -> QueryResult<()> {
+    diesel::sql_query(
+        "INSERT INTO object_deletions (key) \
+         SELECT s3_key FROM files WHERE user_id = $1 OR organization_id = ANY($2) \
+         UNION SELECT s3_key FROM project_repositories JOIN projects ON projects.id = project_id \
+             WHERE projects.organization_id = ANY($2) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<SqlUuid, _>(user_id)
+    .bind::<Array<SqlUuid>, _>(organizations)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Deletes the jobs that go with the account, in the order of their ids, and notes the objects their nodes have left.

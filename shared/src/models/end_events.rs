@@ -3,10 +3,12 @@
 use super::{
     Ending, Finish, JobStep, StepStatus,
     execution_results::{failure_word, shown_result, shown_steps},
+    orchestration_ends::{self, EndedRun},
     webhook_deliveries::{Hearer, deliver, hearers},
 };
 use crate::{
     kind::Kind,
+    orchestration::{phase_code, phase_of_step},
     queue::Hint,
     schema::{executions, job_steps, jobs},
     webhook_event::WebhookEvent,
@@ -88,18 +90,25 @@ pub(super) async fn announce_ends(
     deliver(conn, &hearers, &said).await
 }
 
-/// Which event the end of a job is. Whoever stopped a job knows.
+/// Which event the end of a job is. Whoever stopped a job knows; an orchestration has others who look at it.
 const fn event_of(finish: &Finish) -> Option<WebhookEvent> {
-    let (completed, failed) = match finish.kind {
-        Kind::ChatCompletion | Kind::TextGeneration => (WebhookEvent::AiTaskCompleted, WebhookEvent::AiTaskFailed),
-        Kind::ImageAnalysis => (WebhookEvent::JobCompleted, WebhookEvent::JobFailed),
-        Kind::PipelineRun => (WebhookEvent::ExecutionCompleted, WebhookEvent::ExecutionFailed),
-        Kind::BatchShare | Kind::Orchestration | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => return None,
+    let (completed, failed, cancelled) = match finish.kind {
+        Kind::ChatCompletion | Kind::TextGeneration => {
+            (WebhookEvent::AiTaskCompleted, WebhookEvent::AiTaskFailed, None)
+        }
+        Kind::ImageAnalysis => (WebhookEvent::JobCompleted, WebhookEvent::JobFailed, None),
+        Kind::PipelineRun => (WebhookEvent::ExecutionCompleted, WebhookEvent::ExecutionFailed, None),
+        Kind::Orchestration => (
+            WebhookEvent::OrchestrationCompleted,
+            WebhookEvent::OrchestrationFailed,
+            Some(WebhookEvent::OrchestrationCancelled),
+        ),
+        Kind::BatchShare | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => return None,
     };
     match finish.ending {
         Ending::Completed(_) => Some(completed),
         Ending::Failed(..) => Some(failed),
-        Ending::Cancelled => None,
+        Ending::Cancelled => cancelled,
     }
 }
 
@@ -119,6 +128,10 @@ async fn say(
         none if none.is_empty() => HashMap::new(),
         ids => load_runs(conn, &ids).await?,
     };
+    let orchestrations: HashMap<Uuid, EndedRun> = match ids(Kind::Orchestration) {
+        none if none.is_empty() => HashMap::new(),
+        ids => orchestration_ends::load(conn, &ids).await?,
+    };
     let completed: Vec<Uuid> = of(Kind::PipelineRun)
         .filter(|heard| matches!(heard.finish.ending, Ending::Completed(_)))
         .map(|heard| heard.finish.id)
@@ -134,7 +147,8 @@ async fn say(
             Kind::PipelineRun => {
                 runs.get(&id)?.data(heard.finish, steps.get(&id).map(Vec::as_slice).unwrap_or_default())
             }
-            Kind::BatchShare | Kind::Orchestration | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => return None,
+            Kind::Orchestration => orchestration_data(orchestrations.get(&id)?, heard.finish, at),
+            Kind::BatchShare | Kind::WebhookDelivery | Kind::Mail | Kind::Probe => return None,
         };
         data["user_id"] = json!(heard.user_id);
         data["timestamp"] = json!(timestamp);
@@ -203,6 +217,20 @@ fn model_data(finish: &Finish) -> Value {
             shorten(&mut data, "error");
         }
         Ending::Cancelled => {}
+    }
+    data
+}
+
+fn orchestration_data(run: &EndedRun, finish: &Finish, at: DateTime<Utc>) -> Value {
+    let mut data = run.data(finish.ending.status(), at);
+    if let Ending::Failed(failure, found) = &finish.ending {
+        let step = found.as_ref().and_then(|found| found.get("node_id")?.as_str());
+        data["error"] = json!({
+            "code": failure_word(Some(&failure.code)),
+            "message": failure.message,
+            "phase": step.and_then(phase_of_step).map(phase_code),
+        });
+        shorten(&mut data, "error");
     }
     data
 }

@@ -1,7 +1,7 @@
 //! Executions: runs of pipelines. An execution and its job are one thing in two rows with one id: `jobs` has status and
 //! times, this table what is run and what it has used so far.
 
-use super::{Ended, Ending, Failure, Job, JobStep, NewJob, NewStep};
+use super::{Ended, Ending, Failure, Job, JobStep, NewJob, NewStep, take_overs::take_over};
 use crate::{
     kind::{Payload, PipelineRun},
     pipeline::Definition,
@@ -9,10 +9,7 @@ use crate::{
     schema::{executions, job_steps, pipelines},
 };
 use chrono::{DateTime, Utc};
-use diesel::{
-    prelude::*,
-    sql_types::{Text, Uuid as SqlUuid},
-};
+use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 use uuid::Uuid;
@@ -205,32 +202,4 @@ impl Execution {
             .load(conn)
             .await
     }
-}
-
-/// Copies what an earlier execution of the same organization finished, so that it is neither run nor paid for again.
-async fn take_over(conn: &mut AsyncPgConnection, job_id: Uuid, retried: Uuid) -> QueryResult<()> {
-    diesel::sql_query(
-        "INSERT INTO job_steps (job_id, item, name, position, status, attempt, started_at, completed_at, duration_ms, \
-                                error_message, result) \
-         SELECT $1, item, name, position, status, 0, started_at, completed_at, duration_ms, error_message, result \
-         FROM job_steps WHERE job_id = $2 AND status = $3",
-    )
-    .bind::<SqlUuid, _>(job_id)
-    .bind::<SqlUuid, _>(retried)
-    .bind::<Text, _>(super::StepStatus::Completed)
-    .execute(conn)
-    .await?;
-    // a call that was answered before its node was recorded is paid for, too
-    diesel::sql_query(
-        "INSERT INTO llm_calls (id, job_id, organization_id, user_id, call, request_hash, attempt, sends, status, \
-                                endpoint, model, provider, answered_by, answer, created_at, finished_at, latency_ms) \
-         SELECT gen_random_uuid(), $1, organization_id, user_id, call, request_hash, 0, 0, status, endpoint, model, \
-                provider, answered_by, answer, created_at, finished_at, latency_ms \
-         FROM llm_calls WHERE job_id = $2 AND status = 'completed'",
-    )
-    .bind::<SqlUuid, _>(job_id)
-    .bind::<SqlUuid, _>(retried)
-    .execute(conn)
-    .await?;
-    Ok(())
 }

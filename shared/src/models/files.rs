@@ -38,6 +38,14 @@ pub struct NewFile {
 }
 
 impl File {
+    /// Those of these files that are there, whoever owns them.
+    pub async fn list_by_ids(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<Vec<Self>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        files::table.filter(files::id.eq_any(ids)).select(Self::as_select()).load(conn).await
+    }
+
     /// Notes files; those that are there already (a step that is recorded again) stay as they are.
     pub async fn insert(conn: &mut AsyncPgConnection, new: &[NewFile]) -> QueryResult<()> {
         diesel::insert_into(files::table).values(new).on_conflict_do_nothing().execute(conn).await?;

@@ -2,8 +2,8 @@
 //! together. Many jobs end in one statement, because a worker that runs short jobs does little else.
 
 use super::{
-    Job, JobStatus, analyses, delivery_attempts, job_events::body_json, llm_calls, mail_notices, mails, quotas,
-    storable, webhook_deliveries,
+    Job, JobStatus, analyses, delivery_attempts, job_events::body_json, llm_calls, mail_notices, mails,
+    orchestration_ends, quotas, storable, webhook_deliveries,
 };
 use crate::{
     events::{Change, Event, EventBody, Progress},
@@ -253,6 +253,10 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes:
     let mut hints = Vec::new();
     if !asked.is_empty() {
         quotas::settle(conn, &asked).await?;
+        let orchestrated = ended(&[Kind::Orchestration]);
+        if !orchestrated.is_empty() {
+            orchestration_ends::settle(conn, &orchestrated).await?;
+        }
         hints.extend(webhook_deliveries::announce_ends(conn, &asked, at).await?);
         hints.extend(mail_notices::announce_ends(conn, &asked).await?);
     }

@@ -107,13 +107,14 @@ impl Job {
     }
 
     /// Deletes jobs that ended before `before`, with their steps and events, at most `limit`; returns how many. What
-    /// their nodes left in the object store is noted for deletion. An execution that another one has taken results over
-    /// from stays as long as that one.
+    /// their nodes left in the object store is noted for deletion, but not the files of orchestrations, which are their
+    /// users'. An execution or orchestration that another one has taken results over from stays as long as that one.
     pub async fn prune(conn: &mut AsyncPgConnection, before: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
         diesel::sql_query(
             "WITH old AS ( \
                  SELECT id FROM jobs WHERE finished_at < $1 AND status IN ('completed', 'failed', 'cancelled') \
                      AND NOT EXISTS (SELECT FROM executions WHERE executions.retry_of = jobs.id) \
+                     AND NOT EXISTS (SELECT FROM orchestrations WHERE orchestrations.retry_of = jobs.id) \
                  ORDER BY finished_at LIMIT $2 \
              ), noted AS ( \
                  INSERT INTO object_deletions (key, created_at) \

@@ -1,5 +1,5 @@
-//! Who hears by mail that a job has ended: of a batch, and of a run that nobody waited for, unless a schedule started it and
-//! it went well. Jobs that somebody waits for are no news.
+//! Who hears by mail that a job has ended: of a batch, of an orchestration, and of a run that nobody waited for, unless a
+//! schedule started it and it went well. Jobs that somebody waits for are no news.
 
 use super::{Ending, Finish, JobStatus, NewMail, mails::WANTS_NOTICES, storable};
 use crate::{kind::Kind, letter::Letter, queue::Hint};
@@ -12,6 +12,9 @@ use uuid::Uuid;
 
 /// Most notices that one user is sent within an hour.
 const MOST_AN_HOUR: i64 = 20;
+
+/// Most characters of a topic.
+const MOST_OF_TOPIC: usize = 100;
 
 /// An ended job with who is to hear of it, and where that notice stands among those of the last hour.
 #[derive(QueryableByName)]
@@ -28,6 +31,8 @@ struct Concerned {
     full_name: String,
     #[diesel(sql_type = Nullable<Text>)]
     pipeline_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    topic: Option<String>,
     #[diesel(sql_type = Int4)]
     items_total: i32,
     #[diesel(sql_type = BigInt)]
@@ -72,11 +77,13 @@ async fn concerned(conn: &mut AsyncPgConnection, ended: &[&Finish]) -> QueryResu
     diesel::sql_query(format!(
         "WITH telling AS ( \
              SELECT jobs.id, jobs.user_id, jobs.organization_id, jobs.items_total, executions.pipeline_name, \
+                 orchestrations.topic, \
                  (1000 * EXTRACT(EPOCH FROM jobs.finished_at - COALESCE(jobs.started_at, jobs.created_at)))::bigint \
                      AS duration_ms, \
                  row_number() OVER (PARTITION BY jobs.user_id ORDER BY jobs.id) AS nth \
              FROM jobs LEFT JOIN executions ON executions.id = jobs.id \
-             WHERE jobs.id = ANY($1) AND (jobs.payload ->> 'job_type' = 'batch' OR ( \
+                 LEFT JOIN orchestrations ON orchestrations.id = jobs.id \
+             WHERE jobs.id = ANY($1) AND (jobs.payload ->> 'job_type' = 'batch' OR orchestrations.id IS NOT NULL OR ( \
                  jobs.payload -> 'awaited' = 'false' \
                  AND (executions.schedule_id IS NULL OR jobs.status = $2))) \
          ), told AS MATERIALIZED ( \
@@ -118,10 +125,11 @@ impl Concerned {
             Ending::Failed(failure, _) => Some(storable::text(&failure.message).into_owned()),
             Ending::Completed(_) | Ending::Cancelled => None,
         };
-        let what = match (self.pipeline_name, self.items_total) {
-            (Some(name), _) => format!("Pipeline \"{name}\""),
-            (None, 1) => "Batch of 1 image".to_owned(),
-            (None, count) => format!("Batch of {count} images"),
+        let what = match (self.pipeline_name, self.topic, self.items_total) {
+            (Some(name), ..) => format!("Pipeline \"{name}\""),
+            (None, Some(topic), _) => format!("Orchestration \"{}\"", shortened(&topic)),
+            (None, None, 1) => "Batch of 1 image".to_owned(),
+            (None, None, count) => format!("Batch of {count} images"),
         };
         NewMail {
             user_id: self.user_id,
@@ -138,4 +146,14 @@ impl Concerned {
             },
         }
     }
+}
+
+/// The beginning of a topic, for the subject of a mail.
+fn shortened(topic: &str) -> String {
+    let mut line = topic.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(MOST_OF_TOPIC) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
 }

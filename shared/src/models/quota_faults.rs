@@ -36,6 +36,8 @@ fn fault(code: &str) -> Option<Fault> {
         | "answer_unwritable"
         | "output_lost"
         | "image_missing" => Fault::Ours,
+        // what is done outside; it ends no job
+        "integration_error" => Fault::Ours,
         // our own models
         "model_failed" | "models_not_loaded" => Fault::Ours,
         // providers

@@ -1,4 +1,4 @@
-//! Usage: one row for each request that asked a model, and for each model call of a run. It outlives the jobs.
+//! Usage: one row for each request that asked a model, and for each model call of a run or an orchestration. It outlives the jobs.
 
 use crate::kind::Kind;
 use diesel::{
@@ -29,7 +29,7 @@ const INSERT: &str = "INSERT INTO usage_records (id, organization_id, user_id, j
         CASE llm_calls.status WHEN 'completed' THEN 'completed' ELSE 'failed' END, COALESCE(latency_ms, 0), \
         COALESCE(llm_calls.finished_at, now()) \
     FROM llm_calls JOIN jobs ON jobs.id = llm_calls.job_id \
-    WHERE llm_calls.job_id = ANY($1) AND llm_calls.sends > 0 AND jobs.kind = $4 \
+    WHERE llm_calls.job_id = ANY($1) AND llm_calls.sends > 0 AND jobs.kind IN ($4, $5) \
     ON CONFLICT DO NOTHING";
 
 /// Writes down what jobs that have ended used.
@@ -39,6 +39,7 @@ pub(super) async fn insert_of_ended(conn: &mut AsyncPgConnection, ended: &[Uuid]
         .bind::<Text, _>(Kind::ChatCompletion)
         .bind::<Text, _>(Kind::TextGeneration)
         .bind::<Text, _>(Kind::PipelineRun)
+        .bind::<Text, _>(Kind::Orchestration)
         .execute(conn)
         .await?;
     Ok(())

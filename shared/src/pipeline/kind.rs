@@ -1,8 +1,8 @@
 //! The types of node. A new one starts here: add a variant, then follow the compiler.
 
 use super::{
-    Condition, Delay, Findings, Http, ImageAnalysis, Input, Llm, Map, Merge, Output, Problem, Prompt, Settings,
-    Transform,
+    Condition, Delay, Findings, Http, ImageAnalysis, Input, Integration, Llm, Map, Merge, Output, Problem, Prompt,
+    Settings, Transform,
 };
 use schemars::{JsonSchema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
@@ -24,6 +24,8 @@ pub enum Kind {
     ImageAnalysis(ImageAnalysis),
     Delay(Delay),
     Output(Output),
+    /// Part of orchestrations alone: it has no word, so that no client can ask for it.
+    Integration(Integration),
 }
 
 /// A type of node, for the catalogue.
@@ -89,6 +91,7 @@ impl Kind {
             Self::ImageAnalysis(config) => config.check(findings),
             Self::Delay(config) => config.check(findings),
             Self::Output(config) => config.check(findings),
+            Self::Integration(_) => return None,
         }
         Some(kind)
     }
@@ -101,7 +104,8 @@ impl Kind {
             | Self::Llm(_)
             | Self::Merge(_)
             | Self::ImageAnalysis(_)
-            | Self::Output(_) => None,
+            | Self::Output(_)
+            | Self::Integration(_) => None,
             Self::Prompt(config) => config.missing(),
             Self::Transform(config) => config.missing(),
             Self::Condition(config) => config.missing(),
@@ -111,7 +115,7 @@ impl Kind {
         }
     }
 
-    /// The word in a node's `type`.
+    /// The word in a node's `type`; of an integration, that of its operation.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Input(_) => "input",
@@ -126,6 +130,7 @@ impl Kind {
             Self::ImageAnalysis(_) => "image_analysis",
             Self::Delay(_) => "delay",
             Self::Output(_) => "output",
+            Self::Integration(integration) => integration.operation_type().as_str(),
         }
     }
 
@@ -143,7 +148,8 @@ impl Kind {
             | Self::Http(_)
             | Self::ImageAnalysis(_)
             | Self::Delay(_)
-            | Self::Output(_) => &["input"],
+            | Self::Output(_)
+            | Self::Integration(_) => &["input"],
         }
     }
 
@@ -161,7 +167,8 @@ impl Kind {
             | Self::Map(_)
             | Self::Http(_)
             | Self::ImageAnalysis(_)
-            | Self::Delay(_) => &["output"],
+            | Self::Delay(_)
+            | Self::Integration(_) => &["output"],
         }
     }
 
@@ -184,6 +191,7 @@ impl Kind {
             Self::ImageAnalysis(_) => ("Image analysis", "Classifies and describes an image."),
             Self::Delay(_) => ("Delay", "Lets time pass."),
             Self::Output(_) => ("Output", "Names a result."),
+            Self::Integration(_) => ("Integration", "Does something outside for an orchestration."),
         }
     }
 
@@ -200,6 +208,7 @@ impl Kind {
             Self::ImageAnalysis(_) => schema::<ImageAnalysis>(),
             Self::Delay(_) => schema::<Delay>(),
             Self::Output(_) => schema::<Output>(),
+            Self::Integration(_) => Value::Null,
         }
     }
 }

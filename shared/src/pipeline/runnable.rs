@@ -71,7 +71,8 @@ impl Kind {
             | Self::Map(_)
             | Self::Http(_)
             | Self::Delay(_)
-            | Self::Output(_) => None,
+            | Self::Output(_)
+            | Self::Integration(_) => None,
         }
     }
 }

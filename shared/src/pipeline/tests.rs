@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a broken assumption")]
 
-use super::{Definition, InputValue, Kind, Refusal, node_types, normalized, template};
+use super::{Definition, InputValue, Kind, OperationType, Refusal, node_types, normalized, template};
 use crate::{config::Reader, llm::Catalogue};
 use serde_json::{Value, json};
 
@@ -163,5 +163,15 @@ fn an_id_is_not_that_of_a_part_of_another_node() {
     for (id, fits) in [("each[0]/say", false), ("look/describe", false), ("a/b", true), ("a[0]", true)] {
         let read = Definition::read(&json!([{ "id": id, "type": "merge" }]), &json!([]));
         assert_eq!(read.is_ok(), fits, "{id}");
+    }
+}
+
+#[test]
+fn what_orchestrations_do_outside_is_no_type_of_node() {
+    let words: Vec<_> = node_types().iter().map(|node| node.r#type).collect();
+    for word in OperationType::WORDS.iter().chain(&["integration", "operation", "git", "github", "docker"]) {
+        assert!(!words.contains(word), "{word} is in the catalogue");
+        let nodes = json!([{ "id": "a", "type": word, "config": {} }]);
+        assert_eq!(fields(&nodes, &json!([])), ["nodes[0].type"], "{word}");
     }
 }

@@ -2,11 +2,10 @@
 //! it was.
 
 use crate::{
-    nodes::{self, Output, Run, Scope, Walked},
+    nodes::{self, Output, Ran, Run, Scope},
     outcome::{Outcome, Stop},
     reporter::Reporter,
 };
-use chrono::Utc;
 use serde_json::{Map, Value, json};
 use shared::{
     kind::PipelineRun,
@@ -29,17 +28,10 @@ pub(super) async fn run(reporter: &Reporter<'_>, _job: &PipelineRun) -> Result<O
     }
     let nothing = Map::new();
     let inputs = execution.inputs.as_object().unwrap_or(&nothing);
-    let run = Run::new(reporter, execution.user_id, inputs, &definition);
+    let run = Run::new(reporter, Ran::Pipeline, execution.user_id, inputs, &definition);
     let scope = Scope { run: &run, definition: &definition, prefix: String::new(), entry: None };
-    Ok(match nodes::walk(&scope).await? {
-        Walked::Done(outputs) => Outcome::Done(result(&execution, &run, &outputs)),
-        Walked::Failed { node, failure } => Outcome::Fail { failure, result: Some(json!({ "node_id": node })) },
-        Walked::Waiting(wait) => Outcome::Retry {
-            after: Some((wait.until - Utc::now()).to_std().unwrap_or_default()),
-            charge: false,
-            failure: Failure { code: "waiting".to_owned(), message: format!("The run waits: {}", wait.reason) },
-        },
-    })
+    let walked = nodes::walk(&scope).await?;
+    Ok(walked.into_outcome(|outputs| result(&execution, &run, outputs)))
 }
 
 fn unreadable(refusal: Refusal) -> String {
@@ -53,7 +45,8 @@ fn unreadable(refusal: Refusal) -> String {
     }
 }
 
-fn invalid(why: &str, node: Option<&str>) -> Outcome {
+/// It cannot be run at all.
+pub(super) fn invalid(why: &str, node: Option<&str>) -> Outcome {
     let failure = Failure { code: "pipeline_invalid".to_owned(), message: why.to_owned() };
     Outcome::Fail { failure, result: node.map(|node| json!({ "node_id": node })) }
 }
@@ -76,7 +69,8 @@ fn result(execution: &Execution, run: &Run<'_>, outputs: &HashMap<String, Arc<Ou
             | Kind::Map(_)
             | Kind::Http(_)
             | Kind::ImageAnalysis(_)
-            | Kind::Delay(_) => {
+            | Kind::Delay(_)
+            | Kind::Integration(_) => {
                 if run.definition.connections.iter().any(|connection| connection.source == node.id) {
                     continue;
                 }

@@ -3,6 +3,7 @@
 use super::{
     Flaw, Trouble, Wait, delay, is_instant,
     output::{KeepError, Output},
+    ran::Left,
     run as run_once,
     scope::{Arrived, Part, Scope},
 };
@@ -15,10 +16,13 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use shared::{
     events::LogLevel,
-    models::{Execution, Failure},
+    models::{Execution, Failure, ProjectRepository},
     pipeline::{Kind, Node, OnError, Retry},
 };
 use std::{sync::Arc, time::Duration};
+
+/// How often a node is run again because others were faster with what it changes.
+const MOST_OVERTAKEN: u32 = 20;
 
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -31,11 +35,18 @@ pub(super) enum Ended {
     Wait(Wait, DateTime<Utc>),
 }
 
+/// What became of the record of a node.
+enum Recorded {
+    Ended(Ended),
+    /// Nothing was recorded: others have changed what the node had built on.
+    Overtaken,
+}
+
 /// Runs the node at this place. `started_at`: it began before, and waited.
 pub(super) async fn run(
     scope: &Scope<'_>,
     place: usize,
-    arrived: Arrived,
+    mut arrived: Arrived,
     started_at: Option<DateTime<Utc>>,
 ) -> Result<Ended, Stop> {
     let node = &scope.definition.nodes[place];
@@ -54,16 +65,31 @@ pub(super) async fn run(
     {
         return Ok(Ended::Wait(wait, begun.started_at()));
     }
-    match tries(scope, node, &name, &arrived).await {
-        Ok(output) => record(scope, node, &begun, output).await,
-        Err(Trouble::Stop(stop)) => Err(stop),
-        Err(Trouble::Wait(wait)) => {
+    arrived.since = begun.started_at();
+    let mut overtaken = 0;
+    let found = loop {
+        let output = match tries(scope, node, &name, &arrived).await {
+            Ok(output) => output,
+            Err(trouble) => break trouble,
+        };
+        match record(scope, node, &begun, output).await? {
+            Recorded::Ended(ended) => return Ok(ended),
+            Recorded::Overtaken if overtaken < MOST_OVERTAKEN => {
+                overtaken += 1;
+                tokio::time::sleep(Duration::from_millis(rand::random_range(20..500))).await;
+            }
+            Recorded::Overtaken => break Trouble::overtaken(),
+        }
+    };
+    match found {
+        Trouble::Stop(stop) => Err(stop),
+        Trouble::Wait(wait) => {
             if before.is_none() {
                 reporter.log(LogLevel::Info, Some(&name), format!("The node waits: {}", wait.reason)).await;
             }
             Ok(Ended::Wait(wait, begun.started_at()))
         }
-        Err(Trouble::Node(flaw)) => give_up(scope, node, begun, flaw.failure).await,
+        Trouble::Node(flaw) => give_up(scope, node, begun, flaw.failure).await,
     }
 }
 
@@ -99,7 +125,8 @@ async fn once(scope: &Scope<'_>, node: &Node, name: &str, arrived: &Arrived) -> 
         | Kind::Http(_)
         | Kind::ImageAnalysis(_)
         | Kind::Delay(_)
-        | Kind::Output(_) => scope.run.slots.acquire().await.ok(),
+        | Kind::Output(_)
+        | Kind::Integration(_) => scope.run.slots.acquire().await.ok(),
     };
     let work = run_once(scope, node, name, arrived);
     let Some(seconds) = node.settings.timeout_seconds else { return work.await };
@@ -127,26 +154,38 @@ async fn give_up(scope: &Scope<'_>, node: &Node, begun: Begun<'_>, failure: Fail
     let why = format!("The node failed, and the run goes on: {}", failure.message);
     reporter.log(LogLevel::Warn, Some(&scope.step_name(&node.id)), why).await;
     output.error = Some(json!({ "code": failure.code, "message": failure.message }));
-    record(scope, node, &begun, output).await
+    match record(scope, node, &begun, output).await? {
+        Recorded::Ended(ended) => Ok(ended),
+        // it leaves nothing that anybody could be faster with
+        Recorded::Overtaken => Err(Stop::retry("database_error", "The database took back what was recorded.")),
+    }
 }
 
 async fn fail(scope: &Scope<'_>, node: &Node, begun: Begun<'_>, failure: Failure) -> Result<Ended, Stop> {
-    let message = format!("The node {} failed: {}", scope.step_name(&node.id), failure.message);
+    let subject = scope.run.ran.subject(node, &scope.step_name(&node.id));
+    let message = format!("{subject} failed: {}", failure.message);
     let failure = Failure { code: failure.code, message };
     // in a chain it is for the map to say what follows; its own step is a part of that one
     if scope.entry.is_none() {
-        let (id, node_id) = (scope.run.reporter.job_id, node.id.clone());
+        let id = scope.run.reporter.job_id;
+        let node_id = scope.run.ran.notes_error_node().then(|| node.id.clone());
         let also = also(move |conn| {
             let node_id = node_id.clone();
-            async move { Execution::set_error_node(conn, id, &node_id).await }.boxed()
+            async move {
+                match node_id {
+                    Some(node_id) => Execution::set_error_node(conn, id, &node_id).await,
+                    None => Ok(()),
+                }
+            }
+            .boxed()
         });
         scope.run.reporter.fail(begun, &failure.message, 0, also).await?;
     }
     Ok(Ended::Failed(failure))
 }
 
-/// Records what a node found, and what it used.
-async fn record(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, output: Output) -> Result<Ended, Stop> {
+/// Records what a node found, what it used, and what it leaves.
+async fn record(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, output: Output) -> Result<Recorded, Stop> {
     let reporter = scope.run.reporter;
     let name = scope.step_name(&node.id);
     let result = match output.to_result(scope.run.context, reporter.job_id, &name).await {
@@ -154,27 +193,48 @@ async fn record(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, output: Outpu
         Err(KeepError::Storage(why)) => {
             return Err(Stop::retry("storage_unavailable", format!("The object store did not answer: {why}")));
         }
-        Err(KeepError::TooLarge) => return too_large(scope, node, begun, "Its output is too large to be kept.").await,
-        Err(KeepError::Unwritable(why)) => return too_large(scope, node, begun, &why).await,
+        Err(KeepError::TooLarge) => {
+            let ended = too_large(scope, node, begun, "Its output is too large to be kept.").await;
+            return ended.map(Recorded::Ended);
+        }
+        Err(KeepError::Unwritable(why)) => return too_large(scope, node, begun, &why).await.map(Recorded::Ended),
     };
+    let subject = scope.run.ran.subject(node, &name);
     let message = match &output.error {
-        None => format!("The node {name} is done."),
-        Some(_) => format!("The node {name} failed, and the run goes on."),
+        None => format!("{subject} is done."),
+        Some(_) => format!("{subject} failed, and the run goes on."),
     };
     let mut told = json!({ "message": message });
+    if let Some(error) = &output.error {
+        told["error"] = error.clone();
+    }
     for key in ["tokens_used", "cost"] {
         if let Some(value) = output.metadata.get(key) {
             told[key] = value.clone();
         }
     }
-    let (id, spent) = (reporter.job_id, output.spent);
-    let also =
-        also(move |conn| async move { Execution::count_node(conn, id, spent.tokens, spent.nanos).await }.boxed());
-    reporter.complete_told(begun, result, told, also).await?;
-    scope.run.count(spent);
+    let id = reporter.job_id;
+    let (left, count) = (output.left.clone(), scope.run.ran.count(node, &output));
+    let also = also(move |conn| {
+        let (left, count) = (left.clone(), count.clone());
+        async move {
+            if let Some(left) = left {
+                left.write(conn).await?;
+            }
+            count.write(conn, id).await
+        }
+        .boxed()
+    });
+    if !reporter.complete_told(begun, result, told, also).await? {
+        if let Some(Left::Repository(repository, _)) = &output.left {
+            ProjectRepository::discard(&mut *scope.run.context.pool.get().await?, &repository.s3_key).await?;
+        }
+        return Ok(Recorded::Overtaken);
+    }
+    scope.run.count(output.spent);
     let output = Arc::new(output);
     scope.note(&name, Part::Done(output.clone()));
-    Ok(Ended::Done(output))
+    Ok(Recorded::Ended(Ended::Done(output)))
 }
 
 async fn too_large(scope: &Scope<'_>, node: &Node, begun: &Begun<'_>, why: &str) -> Result<Ended, Stop> {

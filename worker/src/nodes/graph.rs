@@ -7,9 +7,10 @@ use super::{
     output::Output,
     scope::{Arrived, Part, Scope},
 };
-use crate::outcome::Stop;
+use crate::outcome::{Outcome, Stop};
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use serde_json::{Value, json};
 use shared::{
     models::Failure,
     pipeline::{Connection, Kind},
@@ -36,6 +37,21 @@ pub(crate) enum Walked {
     },
     /// Nothing can go on before then.
     Waiting(Wait),
+}
+
+impl Walked {
+    /// What the job comes to; `done` makes its result of the outputs.
+    pub(crate) fn into_outcome(self, done: impl FnOnce(&HashMap<String, Arc<Output>>) -> Value) -> Outcome {
+        match self {
+            Self::Done(outputs) => Outcome::Done(done(&outputs)),
+            Self::Failed { node, failure } => Outcome::Fail { failure, result: Some(json!({ "node_id": node })) },
+            Self::Waiting(wait) => Outcome::Retry {
+                after: Some((wait.until - Utc::now()).to_std().unwrap_or_default()),
+                charge: false,
+                failure: Failure { code: "waiting".to_owned(), message: format!("The run waits: {}", wait.reason) },
+            },
+        }
+    }
 }
 
 enum State {
@@ -224,7 +240,7 @@ impl<'a> Graph<'a> {
                 known.insert(node.id.clone(), Arc::new(output));
             }
         }
-        Arrived { sources, known }
+        Arrived { sources, known, since: DateTime::default() }
     }
 
     /// What waits shortest, and how long.

@@ -12,7 +12,7 @@ use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use shared::{
     events::LogLevel,
-    kind::{Endpoint, Speaker},
+    kind::Speaker,
     llm::Capability,
     models::{Failure, User},
     pipeline::Llm,
@@ -113,7 +113,7 @@ pub(super) async fn ask(scope: &Scope<'_>, key: &str, asked: Asked) -> Result<Ou
         top_p: asked.top_p,
         stop: asked.stop,
     };
-    let call = Call { key, endpoint: Endpoint::PipelineRun, request: &request, tokens: None };
+    let call = Call { key, endpoint: scope.run.ran.endpoint(), request: &request, tokens: None };
     let answer = scope.run.context.llm.call(scope.run.reporter, call).await.map_err(of_call)?;
     if !answer.recorded {
         for fallback in &answer.fallbacks {

@@ -1,7 +1,7 @@
 //! A file a type of node. A node is a function from what arrives to an output.
 //!
 //! Where to look: `graph` decides which node runs when, `attempt` is the life of one node (tries, timeout, what follows a
-//! failure, its record), `output` is what nodes hand on, `scope` what they know.
+//! failure, its record), `output` is what nodes hand on, `scope` what they know, `ran` what differs between pipelines and orchestrations.
 
 mod attempt;
 mod condition;
@@ -11,17 +11,20 @@ mod http;
 mod image;
 mod image_analysis;
 mod input;
+mod integration;
 mod llm;
 mod map;
 mod merge;
 mod names;
 mod output;
+mod ran;
 mod scope;
 mod template;
 mod transform;
 
 pub(crate) use graph::{Walked, walk};
 pub(crate) use output::{Output, preview};
+pub(crate) use ran::Ran;
 pub(crate) use scope::{Run, Scope};
 
 use crate::outcome::Stop;
@@ -70,6 +73,16 @@ impl Trouble {
         Self::flaw("node_failed", message, true)
     }
 
+    /// An operation did not work. `passing`: it may work later.
+    fn integration(message: impl Into<String>, passing: bool) -> Self {
+        Self::flaw("integration_error", message, passing)
+    }
+
+    /// Others change the same thing all the time.
+    fn overtaken() -> Self {
+        Self::integration("Others changed it at the same time, again and again.", true)
+    }
+
     fn flaw(code: &str, message: impl Into<String>, passing: bool) -> Self {
         Self::Node(Flaw { failure: Failure { code: code.to_owned(), message: message.into() }, passing })
     }
@@ -101,6 +114,7 @@ async fn run(scope: &Scope<'_>, node: &Node, name: &str, arrived: &Arrived) -> R
             Some(source) => Ok(Output::text(template::render(scope, arrived, source)?)),
             None => Ok(arrived.pass()),
         },
+        Kind::Integration(integration) => integration::run(scope, name, integration, arrived).await,
     }
 }
 
@@ -113,8 +127,12 @@ const fn is_instant(kind: &Kind) -> bool {
         | Kind::Condition(_)
         | Kind::Merge(_)
         | Kind::Output(_) => true,
-        Kind::Openai(_) | Kind::Llm(_) | Kind::Map(_) | Kind::Http(_) | Kind::ImageAnalysis(_) | Kind::Delay(_) => {
-            false
-        }
+        Kind::Openai(_)
+        | Kind::Llm(_)
+        | Kind::Map(_)
+        | Kind::Http(_)
+        | Kind::ImageAnalysis(_)
+        | Kind::Delay(_)
+        | Kind::Integration(_) => false,
     }
 }

@@ -1,5 +1,6 @@
 //! What nodes hand on, and how it is kept: small outputs in the row of the step, large ones in the object store.
 
+use super::ran::Left;
 use crate::{
     context::Context,
     outcome::{Outcome, Stop},
@@ -56,6 +57,9 @@ pub(crate) struct Output {
     /// What it used that nobody has counted.
     #[serde(skip)]
     pub(crate) spent: Spent,
+    /// What is written down with it.
+    #[serde(skip)]
+    pub(super) left: Option<Left>,
 }
 
 /// Where an image is.

@@ -1,6 +1,9 @@
 //! What a run shares, what a graph within it knows, and what arrives at a node.
 
-use super::output::{Image, Output, Spent};
+use super::{
+    output::{Image, Output, Spent},
+    ran::Ran,
+};
 use crate::{context::Context, reporter::Reporter};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -22,6 +25,8 @@ const AT_ONCE: usize = 8;
 pub(crate) struct Run<'a> {
     pub(crate) reporter: &'a Reporter<'a>,
     pub(crate) context: &'a Context,
+    /// What is run.
+    pub(crate) ran: Ran<'a>,
     /// Who started it.
     pub(crate) user_id: Uuid,
     /// Input node → what the run was given.
@@ -65,11 +70,14 @@ pub(crate) struct Arrived {
     pub(super) sources: Vec<(String, Arc<Output>)>,
     /// From all nodes that it can name.
     pub(super) known: HashMap<String, Arc<Output>>,
+    /// When the node began, the same in every attempt.
+    pub(super) since: DateTime<Utc>,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn new(
         reporter: &'a Reporter<'a>,
+        ran: Ran<'a>,
         user_id: Uuid,
         inputs: &'a Map<String, Value>,
         definition: &'a Definition,
@@ -77,6 +85,7 @@ impl<'a> Run<'a> {
         Self {
             reporter,
             context: reporter.context,
+            ran,
             user_id,
             inputs,
             definition,

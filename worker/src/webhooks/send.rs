@@ -10,6 +10,7 @@ use reqwest::{
 };
 use shared::models::{Delivery, Tried};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// How much of an answer is kept, in bytes.
 const KEPT: usize = 4 * 1024;
@@ -84,19 +85,42 @@ impl Webhooks {
         let refused = |what: String| OutboundError::Refused(what);
         let url = Url::parse(delivery.url.as_deref().unwrap_or_default())
             .map_err(|error| refused(format!("the URL cannot be used: {error}")))?;
-        let headers = headers(delivery, timestamp).map_err(|error| refused(error.to_string()))?;
-        let body = Some(Bytes::copy_from_slice(delivery.body.as_bytes()));
-        Ok(Outgoing { method: Method::POST, url, headers, body, timeout: self.settings.timeout })
+        let secrets = delivery.secret.as_deref().into_iter().chain(delivery.previous_secret.as_deref());
+        let body = Bytes::copy_from_slice(delivery.body.as_bytes());
+        let headers = headers(delivery.id, secrets, timestamp, &body).map_err(|error| refused(error.to_string()))?;
+        Ok(Outgoing { method: Method::POST, url, headers, body: Some(body), timeout: self.settings.timeout })
+    }
+
+    /// Posts JSON to an address that belongs to no webhook, under the same rules and in the same form. `id` is the same at
+    /// each try. Returns the status of the answer, whatever it is.
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        id: Uuid,
+        secret: Option<&str>,
+        body: Bytes,
+    ) -> Result<StatusCode, OutboundError> {
+        let refused = |what: String| OutboundError::Refused(what);
+        let url = Url::parse(url).map_err(|error| refused(format!("the URL cannot be used: {error}")))?;
+        let headers = headers(id, secret, Utc::now().timestamp(), &body).map_err(|error| refused(error.to_string()))?;
+        let timeout = self.settings.timeout;
+        let outgoing = Outgoing { method: Method::POST, url, headers, body: Some(body), timeout };
+        Ok(self.outbound.send_briefly(outgoing, 0).await?.status)
     }
 }
 
-fn headers(delivery: &Delivery, timestamp: i64) -> Result<HeaderMap, InvalidHeaderValue> {
+/// The headers of a delivery with this id. Without secrets it is not signed.
+fn headers<'a>(
+    id: Uuid,
+    secrets: impl IntoIterator<Item = &'a str>,
+    timestamp: i64,
+    body: &[u8],
+) -> Result<HeaderMap, InvalidHeaderValue> {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::try_from(delivery.id.to_string())?);
+    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::try_from(id.to_string())?);
     headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp));
-    let secrets = delivery.secret.as_deref().into_iter().chain(delivery.previous_secret.as_deref());
-    let signatures = signatures(secrets, delivery.id, timestamp, delivery.body.as_bytes());
+    let signatures = signatures(secrets, id, timestamp, body);
     if !signatures.is_empty() {
         headers.insert(HeaderName::from_static("webhook-signature"), HeaderValue::try_from(signatures)?);
     }
