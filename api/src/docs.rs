@@ -38,6 +38,8 @@ const API_KEY: &str = "api_key";
         (name = "organizations", description = "Tenants, their members, and what changed access"),
         (name = "pipelines", description = "Graphs of nodes, and running them"),
         (name = "executions", description = "Runs of pipelines: watching, stopping, repeating"),
+        (name = "projects", description = "What an organization works on; orchestrations belong to one"),
+        (name = "templates", description = "What orchestrations are made from"),
         (name = "ai", description = "Language models, and what they cost"),
         (name = "chat", description = "A conversation that is remembered"),
         (name = "products", description = "Products and their images"),

@@ -9,7 +9,7 @@ use crate::{
         account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
         deliveries, docs as pages, execution_events, executions, images, invitation_page, invitations, jobs,
         login_sessions, members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines,
-        processing_socket, products, schedules, unsubscribe, uploads, usage, users, webhooks,
+        processing_socket, products, projects, schedules, templates, unsubscribe, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -80,6 +80,17 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(executions::cancel_execution)
             .service(executions::retry_execution)
             .service(execution_events::follow_execution)
+            // projects, and what orchestrations are made from
+            .service(projects::list_projects)
+            .service(projects::create_project)
+            .service(projects::get_project)
+            .service(projects::update_project)
+            .service(projects::delete_project)
+            .service(templates::list_templates)
+            .service(templates::create_template)
+            .service(templates::get_template)
+            .service(templates::update_template)
+            .service(templates::delete_template)
             // models
             .service(ai::complete_chat)
             .service(ai::generate_text)

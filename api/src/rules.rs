@@ -183,6 +183,17 @@ pub(crate) const RULES: &[Rule] = &[
     rule(GET,    "/executions/{id}/events",                 Reader,  With(PipelinesRead),    General),
     rule(POST,   "/executions/{id}/cancel",                 Writer,  With(PipelinesExecute), General),
     rule(POST,   "/executions/{id}/retry",                  Writer,  With(PipelinesExecute), Execution),
+    // projects, and what orchestrations are made from
+    rule(GET,    "/projects",                               Reader,  With(ProjectsRead),   General),
+    rule(POST,   "/projects",                               Writer,  With(ProjectsWrite),  General),
+    rule(GET,    "/projects/{project_id}",                  Reader,  With(ProjectsRead),   General),
+    rule(PUT,    "/projects/{project_id}",                  Writer,  With(ProjectsWrite),  General),
+    rule(DELETE, "/projects/{project_id}",                  Writer,  With(ProjectsWrite),  General),
+    rule(GET,    "/templates",                              Reader,  With(TemplatesRead),  General),
+    rule(POST,   "/templates",                              Writer,  With(TemplatesWrite), General),
+    rule(GET,    "/templates/{template_id}",                Reader,  With(TemplatesRead),  General),
+    rule(PUT,    "/templates/{template_id}",                Writer,  With(TemplatesWrite), General),
+    rule(DELETE, "/templates/{template_id}",                Writer,  With(TemplatesWrite), General),
     // models; the socket looks at its credentials itself
     metered(POST, "/ai/chat",                               Writer,  With(AiWrite),   Ai),
     metered(POST, "/ai/generate",                           Writer,  With(AiWrite),   Ai),

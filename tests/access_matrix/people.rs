@@ -41,6 +41,15 @@ async fn pipeline(member: &Member) -> (String, String) {
     (pipeline, id(&schedule))
 }
 
+async fn project(member: &Member) -> String {
+    id(&member.client.post("/projects", json!({ "name": "Of the house" })).await.expect(201))
+}
+
+async fn template(member: &Member) -> String {
+    let body = json!({ "name": "Of the house", "template_data": { "phases": ["One"] } });
+    id(&member.client.post("/templates", body).await.expect(201))
+}
+
 /// One of each thing. `inviter` invites for those who may not.
 async fn things(member: &Member, inviter: &Member) -> BTreeMap<&'static str, String> {
     let client = &member.client;
@@ -73,6 +82,8 @@ async fn things(member: &Member, inviter: &Member) -> BTreeMap<&'static str, Str
         ("/pipelines/{id}", pipeline),
         ("/pipelines/{id}/schedules/{schedule_id}", schedule),
         ("/executions/{id}", execution),
+        ("/projects/{project_id}", project(member).await),
+        ("/templates/{template_id}", template(member).await),
         ("/products/{product_id}", product),
         ("/products/{product_id}/images/{image_id}", image.clone()),
         ("/analysis/{image_id}", image),
@@ -135,6 +146,14 @@ impl Person {
 
     /// The same with things that were just made, where others may delete them.
     pub(super) async fn fill_anew(&self, route: &Route) -> String {
+        if route.path.starts_with("/projects/") {
+            let made = project(&self.member).await;
+            return fill(route, |_| made.clone());
+        }
+        if route.path.starts_with("/templates/") {
+            let made = template(&self.member).await;
+            return fill(route, |_| made.clone());
+        }
         if !route.path.starts_with("/pipelines/") {
             return self.fill(route);
         }

@@ -13,7 +13,9 @@ mod job;
 mod organization;
 mod pipeline;
 mod product;
+mod project;
 mod schedule;
+mod template;
 mod usage;
 mod webhook;
 mod word_lists;
@@ -32,10 +34,14 @@ pub(crate) use job::{JobView, status_word};
 pub(crate) use organization::{ListedOrganization, OrganizationView};
 pub(crate) use pipeline::{ConnectionView, NodeTypeView, NodeView, PipelineSummary, PipelineView};
 pub(crate) use product::ProductView;
+pub(crate) use project::{ProjectDetail, ProjectView};
 pub(crate) use schedule::ScheduleView;
+pub(crate) use template::{TemplateData, TemplateView};
 pub(crate) use usage::{UsageRecord, UsageSum};
 pub(crate) use webhook::{DeliveryView, SUBSCRIBABLE, TimelineView, WebhookView};
-pub(crate) use word_lists::{execution_status, job_status, job_type, missed, pipeline_status, settable_status};
+pub(crate) use word_lists::{
+    execution_status, job_status, job_type, missed, pipeline_status, project_priority, project_status, settable_status,
+};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};

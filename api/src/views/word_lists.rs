@@ -3,7 +3,10 @@
 use super::words;
 use shared::{
     kind::{AnalysisStep, JobType},
-    models::{AnalysisStatus, JobStatus, Missed, PipelineStatus, ProductStatus, Severity, UploadStatus},
+    models::{
+        AnalysisStatus, JobStatus, Missed, PipelineStatus, ProductStatus, ProjectPriority, ProjectStatus, Severity,
+        UploadStatus,
+    },
 };
 use utoipa::openapi::{
     ObjectBuilder,
@@ -56,6 +59,18 @@ pub(crate) fn pipeline_status() -> Object {
 
 pub(crate) fn execution_status() -> Object {
     words(JobStatus::WORDS)
+}
+
+pub(crate) fn project_status() -> Object {
+    words(ProjectStatus::WORDS)
+}
+
+pub(crate) fn project_priority() -> Object {
+    words(ProjectPriority::WORDS)
+}
+
+pub(super) fn run_status() -> Object {
+    words(&super::project::RUN_WORDS)
 }
 
 pub(crate) fn missed() -> Object {
