@@ -42,6 +42,7 @@ mod product_images;
 mod products;
 mod project_deletion;
 mod projects;
+mod queue_pauses;
 mod quota_faults;
 mod quota_warnings;
 mod quota_windows;
@@ -93,6 +94,7 @@ pub use pipelines::{NewPipeline, Pipeline, PipelineChanges, PipelineRow, Pipelin
 pub use product_images::{NewProductImage, ProductImage, UploadStatus};
 pub use products::{NewProduct, Product, ProductChanges, ProductStatus, StoppedJobs};
 pub use projects::{NewProject, Project, ProjectChanges, ProjectPriority, ProjectRow, ProjectRun, ProjectStatus};
+pub use queue_pauses::QueuePause;
 pub use quota_windows::QuotaName;
 pub use quotas::{Quota, QuotaExceeded, QuotaWindow};
 pub use recovery_codes::RecoveryCode;
