@@ -17,6 +17,7 @@ pub mod llm;
 pub mod models;
 pub mod monitoring;
 pub mod pipeline;
+pub mod presence;
 pub mod program;
 pub mod queue;
 pub mod schedule;
