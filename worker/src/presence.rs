@@ -3,9 +3,12 @@
 use crate::{context::Context, pools::Pools};
 use chrono::Utc;
 use shared::presence::Presence;
-use std::sync::Arc;
-use tokio::time::MissedTickBehavior;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
+
+/// A Redis that is away is not waited for.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Says so until `end`, then that it goes.
 pub(crate) async fn run(context: Arc<Context>, pools: Pools, end: CancellationToken) {
@@ -24,11 +27,16 @@ pub(crate) async fn run(context: Arc<Context>, pools: Pools, end: CancellationTo
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! { _ = beat.tick() => {}, () = end.cancelled() => break }
-        if let Err(error) = presence.announce(&redis, &prefix).await {
-            tracing::debug!(%error, "nobody was told that this worker is there");
+        tokio::select! {
+            said = presence.announce(&redis, &prefix) => {
+                if let Err(error) = said {
+                    tracing::debug!(%error, "nobody was told that this worker is there");
+                }
+            }
+            () = end.cancelled() => break,
         }
     }
-    if let Err(error) = presence.withdraw(&redis, &prefix).await {
-        tracing::debug!(%error, "nobody was told that this worker goes");
+    if !matches!(timeout(LAST_WORD, presence.withdraw(&redis, &prefix)).await, Ok(Ok(()))) {
+        tracing::debug!("nobody was told that this worker goes");
     }
 }
