@@ -228,8 +228,18 @@ async fn api(world: &World) -> harness::Api {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_query_of_a_list_is_answered() {
-    const LISTS: &[&str] =
-        &["/products", "/pipelines", "/executions", "/jobs", "/usage", "/webhooks", "/chat/history", "/ai/models"];
+    const LISTS: &[&str] = &[
+        "/products",
+        "/pipelines",
+        "/executions",
+        "/projects",
+        "/templates",
+        "/jobs",
+        "/usage",
+        "/webhooks",
+        "/chat/history",
+        "/ai/models",
+    ];
     const NAMES: &[&str] = &[
         "page",
         "limit",
@@ -244,6 +254,8 @@ async fn any_query_of_a_list_is_answered() {
         "created_before",
         "status",
         "category",
+        "priority",
+        "is_public",
         "pipeline_id",
         "start_date",
         "event",
@@ -316,11 +328,17 @@ async fn any_body_is_answered() {
     let webhook = json!({
         "url": "https://example.com/", "events": ["job.failed"], "name": "x", "secret": "whsec_MDEy", "active": true,
     });
+    let template = json!({
+        "name": "x", "is_public": true,
+        "template_data": { "phases": ["a", "b"], "integrations": ["git"], "settings": { "max_tokens": 5, "temperature": 0.5 } },
+    });
     let mut definition = pipeline();
     definition["name"] = json!("x");
-    let bodies: [(&str, Value); 6] = [
+    let bodies: [(&str, Value); 8] = [
         ("/products", json!({ "title": "x", "metadata": { "a": 1 } })),
         ("/pipelines", definition),
+        ("/projects", json!({ "name": "x", "status": "active", "priority": "low", "metadata": { "a": [1] } })),
+        ("/templates", template),
         (&schedules, json!({ "cron": "0 9 * * *", "timezone": "UTC", "inputs": {}, "missed": "skip" })),
         ("/webhooks", webhook),
         (

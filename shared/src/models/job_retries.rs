@@ -5,7 +5,7 @@ use super::{JobStatus, Waiting, delivery_reads::REOPEN, job_events::body_json};
 use crate::{
     events::{Change, EventBody, LogLevel, Progress},
     kind::Kind,
-    schema::{executions, job_steps, jobs, orchestrations, products},
+    schema::{executions, jobs, orchestrations, products},
 };
 use chrono::{DateTime, Utc};
 use diesel::{
