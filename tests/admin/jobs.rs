@@ -74,7 +74,7 @@ async fn jobs_are_listed_by_status_kind_and_queue_and_shown_with_what_went_wrong
     let waiting = world.insert_probes(&tenant, &NOTHING, 1).await[0];
     let listed = async |words: &[&str]| {
         let answer = world.admin(&[&["job", "list"], words].concat()).await;
-        answer["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().parse().unwrap()).collect()
+        answer["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().parse::<Uuid>().unwrap()).collect::<Vec<_>>()
     };
     let latest: Vec<Uuid> = failed.iter().rev().copied().collect();
     assert_eq!(listed(&["--status", "failed"]).await, latest, "the latest end first");
