@@ -330,7 +330,9 @@ async fn any_body_is_answered() {
     });
     let template = json!({
         "name": "x", "is_public": true,
-        "template_data": { "phases": ["a", "b"], "integrations": ["git"], "settings": { "max_tokens": 5, "temperature": 0.5 } },
+        "template_data": {
+            "phases": ["a", "b"], "integrations": ["git"], "settings": { "max_tokens": 5, "temperature": 0.5 },
+        },
     });
     let mut definition = pipeline();
     definition["name"] = json!("x");

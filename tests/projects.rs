@@ -47,8 +47,8 @@ async fn orchestrate(world: &World, member: &Member, project: &Value, completed:
     let job = NewJob::new(member.id(), member.organization_id(), 1, payload);
     world.insert(&job).await;
     diesel::sql_query(
-        "INSERT INTO orchestrations (id, organization_id, user_id, project_id, topic, integration_enabled, phases, model, \
-             max_tokens, temperature, completed_phases, failed_phases) \
+        "INSERT INTO orchestrations (id, organization_id, user_id, project_id, topic, integration_enabled, phases, \
+             model, max_tokens, temperature, completed_phases, failed_phases) \
          VALUES ($1, $2, $3, $4, 'Mugs', FALSE, '{Ideation}', 'gpt-4', 2000, 0.7, $5, $6)",
     )
     .bind::<SqlUuid, _>(job.id)
@@ -325,12 +325,9 @@ async fn a_project_shows_its_latest_twenty_orchestrations() {
         set_status(&world, id, JobStatus::Completed).await;
         runs.push(id);
     }
-    for (status, completed, failed) in [
-        (JobStatus::Failed, 3, 1),
-        (JobStatus::Cancelled, 0, 0),
-        (JobStatus::Running, 1, 0),
-        (JobStatus::Queued, 0, 0),
-    ] {
+    for (status, completed, failed) in
+        [(JobStatus::Failed, 3, 1), (JobStatus::Cancelled, 0, 0), (JobStatus::Running, 1, 0), (JobStatus::Queued, 0, 0)]
+    {
         let id = orchestrate(&world, &member, &project, completed, failed).await;
         set_status(&world, id, status).await;
         runs.push(id);
@@ -340,7 +337,8 @@ async fn a_project_shows_its_latest_twenty_orchestrations() {
     let shown = shown["orchestration_runs"].as_array().unwrap();
     let ids: Vec<_> = shown.iter().map(|run| run["id"].as_str().unwrap().parse::<Uuid>().unwrap()).collect();
     assert_eq!(ids, runs.iter().rev().take(20).copied().collect::<Vec<_>>(), "the newest first");
-    let said: Vec<_> = shown[..5].iter().map(|run| (run["status"].as_str().unwrap(), run["success_rate"].as_f64().unwrap())).collect();
+    let said: Vec<_> =
+        shown[..5].iter().map(|run| (run["status"].as_str().unwrap(), run["success_rate"].as_f64().unwrap())).collect();
     let expected = [("started", 0.0), ("running", 100.0), ("cancelled", 0.0), ("failed", 75.0), ("completed", 100.0)];
     assert_eq!(said, expected);
     let keys: BTreeSet<_> = shown[0].as_object().unwrap().keys().map(String::as_str).collect();

@@ -1,5 +1,5 @@
-//! Tells Redis again which queues are paused, and which are not any more: it may have lost it, and whoever changed it may not
-//! have reached it. A part of requeue's turn.
+//! Tells Redis again which queues are paused, and which are not any more: it may have lost it, and whoever changed it
+//! may not have reached it. A part of requeue's turn.
 
 use crate::Context;
 use anyhow::{Context as _, Result};

@@ -83,8 +83,8 @@ fn bad_connection(error: tokio_postgres::Error) -> ConnectionError {
     })
 }
 
-/// Applies what is missing and returns the names; processes that start together take turns. The templates that ship with the
-/// system are brought up to date, too.
+/// Applies what is missing and returns the names; processes that start together take turns. The templates that ship
+/// with the system are brought up to date, too.
 ///
 /// Needs a multi-threaded tokio runtime: the migration harness blocks its thread.
 pub async fn migrate(url: &str) -> Result<Vec<String>> {

@@ -1,7 +1,7 @@
 //! Which workers are there, for an operator to see. Workers say so in Redis every few seconds; nothing depends on it.
 //!
-//! One sorted set for all: a member is what a worker says of itself, the score when it last did. Who was silent for a minute
-//! is dropped by whoever speaks next, so that the set stays as small as the installation.
+//! One sorted set for all: a member is what a worker says of itself, the score when it last did. Who was silent for a
+//! minute is dropped by whoever speaks next, so that the set stays as small as the installation.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use redis::{AsyncCommands, RedisResult, aio::ConnectionManager};

@@ -74,7 +74,12 @@ async fn jobs_are_listed_by_status_kind_and_queue_and_shown_with_what_went_wrong
     let waiting = world.insert_probes(&tenant, &NOTHING, 1).await[0];
     let listed = async |words: &[&str]| {
         let answer = world.admin(&[&["job", "list"], words].concat()).await;
-        answer["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().parse::<Uuid>().unwrap()).collect::<Vec<_>>()
+        answer["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["id"].as_str().unwrap().parse::<Uuid>().unwrap())
+            .collect::<Vec<_>>()
     };
     let latest: Vec<Uuid> = failed.iter().rev().copied().collect();
     assert_eq!(listed(&["--status", "failed"]).await, latest, "the latest end first");
@@ -207,7 +212,8 @@ async fn all_failed_jobs_of_a_kind_are_tried_again_and_no_others() {
     let (ids, others) = (world.insert_probes(&tenant, &NOTHING, 450).await, failed_probes(&world, &tenant, 1).await);
     world
         .run_sql(&format!(
-            "UPDATE jobs SET status = 'failed', attempt = 1, finished_at = now() - interval '1 hour', error_code = 'broken' \
+            "UPDATE jobs SET status = 'failed', attempt = 1, error_code = 'broken', \
+                 finished_at = now() - interval '1 hour' \
              WHERE status = 'queued'; UPDATE jobs SET kind = 'mail', queue = 'mails' WHERE id = '{}'",
             others[0]
         ))
@@ -345,12 +351,14 @@ async fn discarded_jobs_are_gone_with_their_objects_and_others_stay() {
     let member = world.member(&api).await;
     let (run, kept) = (failed_run(&world, &member).await, failed_run(&world, &member).await);
     let object = format!("executions/{run}/out.json");
-    diesel::sql_query("UPDATE job_steps SET result = jsonb_build_object('object', $2) WHERE job_id = $1 AND name = 'in'")
-        .bind::<SqlUuid, _>(run)
-        .bind::<Text, _>(&object)
-        .execute(&mut world.conn().await)
-        .await
-        .unwrap();
+    diesel::sql_query(
+        "UPDATE job_steps SET result = jsonb_build_object('object', $2) WHERE job_id = $1 AND name = 'in'",
+    )
+    .bind::<SqlUuid, _>(run)
+    .bind::<Text, _>(&object)
+    .execute(&mut world.conn().await)
+    .await
+    .unwrap();
     let repeat = member.client.post(&format!("/executions/{kept}/retry"), json!({})).await.expect(202);
     let waiting = repeat["execution_id"].as_str().unwrap().to_owned();
     let words = [run.to_string(), kept.to_string(), waiting.clone(), Uuid::now_v7().to_string()];

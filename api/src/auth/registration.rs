@@ -51,8 +51,8 @@ pub(crate) async fn register(
     Ok(user)
 }
 
-/// Makes the account as a member of an organization that nobody has to invite into, in the caller's transaction: the operator
-/// says so.
+/// Makes the account as a member of an organization that nobody has to invite into, in the caller's transaction: the
+/// operator says so.
 ///
 /// # Errors
 /// 409 if the email or the chosen username is taken, 404 if there is no such organization.

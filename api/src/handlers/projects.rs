@@ -42,17 +42,17 @@ static PROJECTS: ListSpec = ListSpec {
         Sortable::new("name", "p.name", SortKind::Text),
         Sortable::new("status", "p.status", SortKind::Text),
         // by rank
-        Sortable::new("priority", "array_position(ARRAY['low', 'medium', 'high', 'urgent'], p.priority)", SortKind::Integer),
+        Sortable::new(
+            "priority",
+            "array_position(ARRAY['low', 'medium', 'high', 'urgent'], p.priority)",
+            SortKind::Integer,
+        ),
     ],
 };
 
 /// Clients and the table use the same words.
-const STATUSES: Values = Values::Words(&[
-    ("active", "active"),
-    ("completed", "completed"),
-    ("archived", "archived"),
-    ("failed", "failed"),
-]);
+const STATUSES: Values =
+    Values::Words(&[("active", "active"), ("completed", "completed"), ("archived", "archived"), ("failed", "failed")]);
 
 /// Clients and the table use the same words, in the order of their rank.
 const PRIORITIES: Values =

@@ -1,5 +1,5 @@
-//! What clients send to make or change a template, and its rules. The data of a template are kept letter for letter, so they
-//! are looked at as they are; a client hears of every mistake in them at once.
+//! What clients send to make or change a template, and its rules. The data of a template are kept letter for letter, so
+//! they are looked at as they are; a client hears of every mistake in them at once.
 
 use crate::{extract::not_blank, views::TemplateData};
 use garde::{Path, Report, Validate};

@@ -1,5 +1,5 @@
-//! Templates of orchestrations. Public ones are everybody's to read; they are changed by who made them, and by managers and
-//! admins of the organization they belong to. Those that ship with the system belong to nobody.
+//! Templates of orchestrations. Public ones are everybody's to read; they are changed by who made them, and by managers
+//! and admins of the organization they belong to. Those that ship with the system belong to nobody.
 
 use super::template_body::{CreateTemplate, UpdateTemplate};
 use crate::{

@@ -1,4 +1,5 @@
-//! Templates of orchestrations, as everybody sees those that are public and the members of their organization the others.
+//! Templates of orchestrations, as everybody sees those that are public and the members of their organization the
+//! others.
 
 use super::Time;
 use serde::Serialize;

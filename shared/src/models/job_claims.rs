@@ -29,8 +29,8 @@ pub struct Pulse {
 impl Job {
     /// Takes every due job of `ids` for one worker, in one statement. `max_attempts` is what the worker's pool allows.
     ///
-    /// Jobs that are to run alone are left out: see [`Job::list_suspects`] and [`Job::claim_suspect`]. So are those of queues
-    /// that are paused, which Redis may have forgotten.
+    /// Jobs that are to run alone are left out: see [`Job::list_suspects`] and [`Job::claim_suspect`]. So are those of
+    /// queues that are paused, which Redis may have forgotten.
     /// A second of grace is given to `run_at`, because Redis, which said that a job is due, has a clock of its own.
     pub async fn claim(
         conn: &mut AsyncPgConnection,

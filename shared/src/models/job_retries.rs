@@ -1,5 +1,5 @@
-//! How an operator opens jobs again that have ended badly. What is finished stays finished: steps, answers of language models.
-//! What was told of the end stays told: webhooks and mails that went out, and quotas that were settled.
+//! How an operator opens jobs again that have ended badly. What is finished stays finished: steps, answers of language
+//! models. What was told of the end stays told: webhooks and mails that went out, and quotas that were settled.
 
 use super::{JobStatus, Waiting, delivery_reads::REOPEN, job_events::body_json};
 use crate::{
@@ -87,7 +87,8 @@ struct Owned {
 
 impl Reopened {
     /// Opens those of `ids` again that have failed or were cancelled, in one transaction: they are due now, and their
-    /// attempts are counted from the beginning. The number of the attempt goes on, since it is what keeps late writers out.
+    /// attempts are counted from the beginning. The number of the attempt goes on, since it is what keeps late writers
+    /// out.
     pub async fn of(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<Self> {
         conn.transaction(async |conn| {
             let (ended, refused) = choose(conn, ids).await?;
@@ -104,9 +105,11 @@ impl Reopened {
             diesel::update(orchestrated).set(orchestrations::failed_phases.eq(0)).execute(conn).await?;
             let waiting = diesel::sql_query(format!(
                 "{REOPEN}, started_at = NULL, \
-                     last_seq = CASE WHEN EXISTS (SELECT FROM job_events e WHERE e.job_id = jobs.id) THEN last_seq ELSE 0 END, \
+                     last_seq = CASE WHEN EXISTS (SELECT FROM job_events e WHERE e.job_id = jobs.id) THEN last_seq \
+                         ELSE 0 END, \
                      items_failed = CASE WHEN kind = 'image_analysis' THEN ( \
-                         SELECT count(*) FROM job_images i WHERE i.job_id = jobs.id AND i.status = 'failed') ELSE 0 END \
+                         SELECT count(*) FROM job_images i WHERE i.job_id = jobs.id AND i.status = 'failed') \
+                         ELSE 0 END \
                  WHERE id = ANY($1) AND status IN ('failed', 'cancelled') \
                  RETURNING id, queue, priority, organization_id, weight, run_at"
             ))
@@ -118,8 +121,8 @@ impl Reopened {
         .await
     }
 
-    /// The failed jobs of a kind that ended before `before`, behind a place among them, in the order of their ends, at most
-    /// `limit`; each with its place.
+    /// The failed jobs of a kind that ended before `before`, behind a place among them, in the order of their ends, at
+    /// most `limit`; each with its place.
     pub async fn list_failed(
         conn: &mut AsyncPgConnection,
         kind: Kind,
@@ -198,8 +201,7 @@ async fn open_images(conn: &mut AsyncPgConnection, ended: &[Ended]) -> QueryResu
     if ids.is_empty() {
         return Ok(());
     }
-    let mut touched: Vec<Uuid> =
-        analysed().filter_map(|job| job.product_id.as_deref()?.parse().ok()).collect();
+    let mut touched: Vec<Uuid> = analysed().filter_map(|job| job.product_id.as_deref()?.parse().ok()).collect();
     touched.sort_unstable();
     touched.dedup();
     // jobs before products, products in the order of their ids: as whoever ends an analysis
@@ -240,8 +242,8 @@ async fn open_steps(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<(
     Ok(())
 }
 
-/// Whoever reads the events of a job stops at its end. The end that was none becomes a notice, so that the numbers have no
-/// gap; where it was all that had happened, nothing has.
+/// Whoever reads the events of a job stops at its end. The end that was none becomes a notice, so that the numbers have
+/// no gap; where it was all that had happened, nothing has.
 async fn take_back_ends(conn: &mut AsyncPgConnection, ended: &[Ended]) -> QueryResult<()> {
     let untouched: Vec<Uuid> = ended.iter().filter(|job| job.last_seq <= 1).map(|job| job.id).collect();
     diesel::sql_query("DELETE FROM job_events WHERE job_id = ANY($1) AND body ->> 'type' = 'job_finished'")
@@ -254,7 +256,8 @@ async fn take_back_ends(conn: &mut AsyncPgConnection, ended: &[Ended]) -> QueryR
     }
     let ids: Vec<Uuid> = begun.iter().map(|job| job.id).collect();
     let open = open_step_of_each(conn, &ids).await?;
-    let bodies = begun.iter().map(|job| body_json(&notice(job, open.get(&job.id)))).collect::<QueryResult<Vec<Value>>>()?;
+    let bodies =
+        begun.iter().map(|job| body_json(&notice(job, open.get(&job.id)))).collect::<QueryResult<Vec<Value>>>()?;
     diesel::sql_query(
         "UPDATE job_events e SET body = new.body || jsonb_build_object('progress', jsonb_build_object( \
              'total', (SELECT count(*) FROM job_steps s WHERE s.job_id = e.job_id AND position >= 0), \

@@ -24,7 +24,8 @@ impl ObjectDeletion {
     pub async fn insert_of_jobs(conn: &mut AsyncPgConnection, job_ids: &[Uuid]) -> QueryResult<()> {
         diesel::sql_query(
             "INSERT INTO object_deletions (key) SELECT DISTINCT result ->> 'object' FROM job_steps \
-             WHERE job_id = ANY($1) AND result ->> 'object' LIKE 'executions/' || job_id || '/%' ON CONFLICT DO NOTHING",
+             WHERE job_id = ANY($1) AND result ->> 'object' LIKE 'executions/' || job_id || '/%' \
+             ON CONFLICT DO NOTHING",
         )
         .bind::<Array<SqlUuid>, _>(job_ids)
         .execute(conn)

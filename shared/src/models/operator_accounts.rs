@@ -124,7 +124,8 @@ impl OrganizationLine {
 }
 
 impl Organization {
-    /// Gives an organization another tier. It counts from the next request on; jobs that wait keep their share of turns.
+    /// Gives an organization another tier. It counts from the next request on; jobs that wait keep their share of
+    /// turns.
     pub async fn set_tier(conn: &mut AsyncPgConnection, id: Uuid, tier: Tier) -> QueryResult<()> {
         conn.transaction(async |conn| {
             let before = Self::hold(conn, id).await?.ok_or(diesel::result::Error::NotFound)?;
@@ -162,7 +163,13 @@ impl Organization {
             .bind::<Nullable<BigInt>, _>(cost.flatten())
             .execute(conn)
             .await?;
-            let data = json!({ "from": before.custom_limits, "to": limits });
+            let mut data = json!({ "from": before.custom_limits, "to": limits });
+            if let Some(tokens) = tokens {
+                data["monthly_token_budget"] = json!(tokens);
+            }
+            if let Some(cost) = cost {
+                data["monthly_cost_budget_nanos"] = json!(cost);
+            }
             AuditEntry::insert(conn, entry(id, "organization.limits_changed", ("organization", id), data)).await
         })
         .await
@@ -178,8 +185,8 @@ impl UserLine {
         limit: i64,
     ) -> QueryResult<Vec<Self>> {
         diesel::sql_query(
-            "SELECT u.id, u.email, u.username, u.full_name, u.is_active, u.mfa_enabled, o.slug AS organization, m.role, \
-                 u.last_login_at, u.created_at \
+            "SELECT u.id, u.email, u.username, u.full_name, u.is_active, u.mfa_enabled, u.last_login_at, u.created_at, \
+                 o.slug AS organization, m.role \
              FROM users u JOIN organizations o ON o.id = u.organization_id \
                  JOIN memberships m ON m.user_id = u.id AND m.organization_id = COALESCE($1, u.organization_id) \
              WHERE $2 IS NULL OR strpos(u.email, lower($2)) > 0 OR strpos(lower(u.username), lower($2)) > 0 \
@@ -196,8 +203,8 @@ impl UserLine {
     /// The user with this address, username or id.
     pub async fn find(conn: &mut AsyncPgConnection, named: &str) -> QueryResult<Option<Self>> {
         diesel::sql_query(
-            "SELECT u.id, u.email, u.username, u.full_name, u.is_active, u.mfa_enabled, o.slug AS organization, m.role, \
-                 u.last_login_at, u.created_at \
+            "SELECT u.id, u.email, u.username, u.full_name, u.is_active, u.mfa_enabled, u.last_login_at, u.created_at, \
+                 o.slug AS organization, m.role \
              FROM users u JOIN organizations o ON o.id = u.organization_id \
                  JOIN memberships m ON m.user_id = u.id AND m.organization_id = u.organization_id \
              WHERE u.email = lower($1) OR lower(u.username) = lower($1) OR u.id = $2",
@@ -209,8 +216,8 @@ impl UserLine {
         .optional()
     }
 
-    /// Lets a user in, or keeps the user out: then all login sessions end, and every credential is refused from the next
-    /// request on. `false`: it was so already.
+    /// Lets a user in, or keeps the user out: then all login sessions end, and every credential is refused from the
+    /// next request on. `false`: it was so already.
     pub async fn set_active(conn: &mut AsyncPgConnection, id: Uuid, active: bool) -> QueryResult<bool> {
         conn.transaction(async |conn| {
             let changed = diesel::update(users::table.find(id).filter(users::is_active.ne(active)))

@@ -102,8 +102,8 @@ pub struct BusyWorker {
 }
 
 impl JobLine {
-    /// The jobs that fit. Of one status in the order in which they matter: failed and other ended ones latest first, waiting
-    /// ones as they are due; otherwise the newest first.
+    /// The jobs that fit. Of one status in the order in which they matter: failed and other ended ones latest first,
+    /// waiting ones as they are due; otherwise the newest first.
     pub async fn list(conn: &mut AsyncPgConnection, filter: &JobFilter) -> QueryResult<Vec<Self>> {
         let order = match filter.statuses[..] {
             [JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled] => "j.finished_at DESC, j.id DESC",

@@ -7,7 +7,8 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 impl Project {
-    /// Deletes a project of this organization with what belongs to it, in one transaction. `None`: there is no such project.
+    /// Deletes a project of this organization with what belongs to it, in one transaction. `None`: there is no such
+    /// project.
     pub async fn delete(
         conn: &mut AsyncPgConnection,
         id: Uuid,

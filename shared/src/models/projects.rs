@@ -138,8 +138,8 @@ impl Project {
             .optional()
     }
 
-    /// Like [`Project::find`], and keeps it in its version until the transaction ends. What belongs to the project may come
-    /// and go meanwhile, so that nobody who works for it has to wait.
+    /// Like [`Project::find`], and keeps it in its version until the transaction ends. What belongs to the project may
+    /// come and go meanwhile, so that nobody who works for it has to wait.
     pub async fn hold(conn: &mut AsyncPgConnection, id: Uuid, organization_id: Uuid) -> QueryResult<Option<Self>> {
         projects::table
             .filter(projects::id.eq(id).and(projects::organization_id.eq(organization_id)))

@@ -1,5 +1,5 @@
-//! Queues that an operator has paused. Redis is told, so that nobody claims in vain; what counts is here, and the claim looks
-//! at it.
+//! Queues that an operator has paused. Redis is told, so that nobody claims in vain; what counts is here, and the claim
+//! looks at it.
 
 use crate::schema::queue_pauses;
 use chrono::{DateTime, Utc};

@@ -55,8 +55,8 @@ impl Shipped {
     }
 }
 
-/// Brings the table up to date with the files: what is new or changed is written, what is not shipped any more goes. How
-/// often a template was used stays.
+/// Brings the table up to date with the files: what is new or changed is written, what is not shipped any more goes.
+/// How often a template was used stays.
 pub(crate) async fn ship(conn: &mut AsyncPgConnection) -> Result<()> {
     let read = |(name, text): &(&str, &str)| {
         let shipped = Shipped::read(text).with_context(|| format!("the template {name} cannot be read"))?;

@@ -102,11 +102,7 @@ impl Template {
     /// Changes a template that the current transaction holds.
     pub async fn update(conn: &mut AsyncPgConnection, id: Uuid, changes: TemplateChanges) -> QueryResult<Self> {
         let changes = TemplateChanges { updated_at: Some(Utc::now()), ..changes };
-        diesel::update(templates::table.find(id))
-            .set(changes)
-            .returning(Self::as_returning())
-            .get_result(conn)
-            .await
+        diesel::update(templates::table.find(id)).set(changes).returning(Self::as_returning()).get_result(conn).await
     }
 
     /// Deletes a template that the current transaction holds. What was made from it stays.

@@ -149,8 +149,8 @@ impl Queue {
         Ok(missing)
     }
 
-    /// Keeps workers from claiming anything; jobs go on being accepted, and those that run go on running. Redis may forget it:
-    /// the truth is in Postgres, where the claim looks too, and the scheduler says it again.
+    /// Keeps workers from claiming anything; jobs go on being accepted, and those that run go on running. Redis may forget
+    /// it: the truth is in Postgres, where the claim looks too, and the scheduler says it again.
     pub async fn pause(&self) -> Result<(), QueueError> {
         self.conn.clone().set(self.keys.paused(), 1).await.map_err(|source| self.error(source))
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use comfy_table::Table;
+use comfy_table::{ColumnConstraint, Table};
 use serde_json::Value;
 use shared::models::Refused;
 use uuid::Uuid;
@@ -61,6 +61,10 @@ pub(super) fn listed<const N: usize>(head: [&str; N], rows: Vec<[String; N]>, no
     table.set_header(head);
     for row in rows {
         table.add_row(row);
+    }
+    // what things are called by is not broken: it is there to be copied
+    if let Some(name) = table.column_mut(0) {
+        name.set_constraint(ColumnConstraint::ContentWidth);
     }
     table.to_string()
 }

@@ -74,8 +74,8 @@ impl Ground {
         if format!("{error:#}").contains("relation \"") {
             let source = &self.source;
             return error.context(format!(
-                "this database has no tables of this version (settings: {source}); `atelier scheduler prepare` brings them \
-                 up to date"
+                "this database has no tables of this version (settings: {source}); `atelier scheduler prepare` \
+                 brings them up to date"
             ));
         }
         error
@@ -99,8 +99,8 @@ fn choose(from: &mut Reader, data: Option<&Path>) -> anyhow::Result<String> {
         match data {
             Some(_) => bail!("no `atelier up` was ever started with its data in {}", folder.display()),
             None => bail!(
-                "there is no installation to look after: neither DATABASE_URL nor REDIS_URL is set, and no `atelier up` was \
-                 started with its data in {}. Set both, or name its folder with --data",
+                "there is no installation to look after: neither DATABASE_URL nor REDIS_URL is set, and no `atelier up` \
+                 was started with its data in {}. Set both, or name its folder with --data",
                 folder.display()
             ),
         }

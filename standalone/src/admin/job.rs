@@ -39,8 +39,8 @@ pub(super) struct List {
     #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     status: Vec<JobStatus>,
 
-    /// image_analysis, pipeline_run, orchestration, chat_completion, text_generation, webhook_delivery, mail, probe; several
-    /// with commas
+    /// image_analysis, pipeline_run, orchestration, chat_completion, text_generation, webhook_delivery, mail, probe;
+    /// several with commas
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     kind: Vec<Kind>,
 

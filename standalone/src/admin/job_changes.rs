@@ -15,20 +15,21 @@ const PAGE: usize = 200;
 
 /// Let jobs that failed or were cancelled try again
 #[derive(Clone, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["ids", "all_failed"]))]
 #[command(after_help = "\
-A job waits again, due now, with all its attempts before it. Steps that are finished stay finished, and answers of language
-models that came are neither asked for nor paid again.
+A job waits again, due now, with all its attempts before it. Steps that are finished stay finished, and answers
+of language models that came are neither asked for nor paid again.
 
-What is not undone: webhooks, mails and events that told of the first end have gone out, and another end is told again; a
-request that was given back to a quota is not counted again. A mail cannot be sent again, since what it says is forgotten; an
-image that a later job has analysed is left alone.
+What is not undone: webhooks, mails and events that told of the first end have gone out, and another end is told
+again; a request that was given back to a quota is not counted again. A mail cannot be sent again, since what it
+says is forgotten; an image that a later job has analysed is left alone.
 
 Examples:
   atelier admin job retry 0197a1c2-6f2e-7c31-9d2e-4b1f0c5a7e10
   atelier admin job retry --all-failed --kind webhook_delivery --json")]
 pub(super) struct Retry {
     /// Their ids
-    #[arg(value_name = "ID", required_unless_present = "all_failed", conflicts_with = "all_failed")]
+    #[arg(value_name = "ID")]
     ids: Vec<Uuid>,
 
     /// All failed ones of one kind
@@ -43,8 +44,8 @@ pub(super) struct Retry {
 /// Delete failed jobs with everything that belongs to them
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-The run, its steps, events and records go, and the objects that its nodes left in the store; usage that was recorded stays.
-There is no way back. A run that another one has taken results over from is kept.
+The run, its steps, events and records go, and the objects that its nodes left in the store; usage that was
+recorded stays. There is no way back. A run that another one has taken results over from is kept.
 
 Examples:
   atelier admin job discard 0197a1c2-6f2e-7c31-9d2e-4b1f0c5a7e10

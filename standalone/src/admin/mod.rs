@@ -25,8 +25,8 @@ pub(crate) struct Arguments {
     #[arg(long, global = true)]
     json: bool,
 
-    /// Data folder of the `atelier up` to look after [default: that of the environment's DATABASE_URL and REDIS_URL, else the
-    /// folder that `atelier up` uses here]
+    /// Data folder of the `atelier up` to look after [default: that of the environment's DATABASE_URL and REDIS_URL,
+    /// else the folder that `atelier up` uses here]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -59,8 +59,8 @@ Examples:
   atelier admin job retry --all-failed --kind webhook_delivery
   atelier admin --json worker list                     for programs
 
-The settings are those of the programs: DATABASE_URL, REDIS_URL and so on. If the environment names neither, the settings of
-the `atelier up` that was last started here are taken, or of the one whose folder --data names.
+The settings are those of the programs: DATABASE_URL, REDIS_URL and so on. If the environment names neither, the
+settings of the `atelier up` that was last started here are taken, or of the one whose folder --data names.
 
 Exit status: 0 done; 1 not done, or not all of it; 2 wrong usage.";
 

@@ -20,7 +20,9 @@ pub(super) enum Command {
 
 /// List organizations, the newest first
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  atelier admin organization list\n  atelier admin organization list --search acme --json")]
+#[command(
+    after_help = "Examples:\n  atelier admin organization list\n  atelier admin organization list --search acme --json"
+)]
 pub(super) struct List {
     /// Only those whose name or slug holds this
     #[arg(long, value_name = "TEXT")]
@@ -33,7 +35,9 @@ pub(super) struct List {
 
 /// Show an organization: its tier, its limits, what it has used
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  atelier admin organization show acme\n  atelier admin organization show acme --json")]
+#[command(
+    after_help = "Examples:\n  atelier admin organization show acme\n  atelier admin organization show acme --json"
+)]
 pub(super) struct Show {
     /// Slug or id
     organization: String,
@@ -42,8 +46,8 @@ pub(super) struct Show {
 /// Give an organization another tier
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-It counts from the next request on, also for tokens and keys that are out already. Custom limits stay. Jobs that wait keep the
-share of turns that they were accepted with.
+It counts from the next request on, also for tokens and keys that are out already. Custom limits stay. Jobs that
+wait keep the share of turns that they were accepted with.
 
 Examples:
   atelier admin organization set-tier acme pro
@@ -101,11 +105,15 @@ async fn show(slug_or_id: &str, ground: &mut Ground) -> anyhow::Result<Answer> {
     ];
     rows.extend(limits.map(|name| (name, unlimited(&view["limits"][name]) + custom(name))));
     rows.extend([
-        ("monthly_token_budget", line.monthly_token_budget.map_or_else(|| "unlimited".to_owned(), |most| most.to_string())),
+        (
+            "monthly_token_budget",
+            line.monthly_token_budget.map_or_else(|| "unlimited".to_owned(), |most| most.to_string()),
+        ),
         ("tokens used", line.tokens_used.to_string()),
         (
             "monthly_cost_budget",
-            line.monthly_cost_budget_nanos.map_or_else(|| "unlimited".to_owned(), |nanos| format!("${}", dollars(nanos))),
+            line.monthly_cost_budget_nanos
+                .map_or_else(|| "unlimited".to_owned(), |nanos| format!("${}", dollars(nanos))),
         ),
         ("spent", format!("${}", dollars(line.cost_used_nanos))),
         ("since", at(line.organization.created_at)),

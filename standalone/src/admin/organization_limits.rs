@@ -13,8 +13,8 @@ const NANOS: f64 = 1e9;
 /// Give an organization other figures than its tier's, and budgets for language models
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-A figure is a number, `unlimited`, or `tier` for that of the tier again. What is not named stays. It counts from the next
-request on.
+A figure is a number, `unlimited`, or `tier` for that of the tier again. What is not named stays. It counts from
+the next request on.
 
 Examples:
   atelier admin organization set-limits acme --daily 5000 --requests-per-minute 300

@@ -26,8 +26,8 @@ pub(super) enum Command {
 /// List the queues with what waits and runs, as PostgreSQL and as Redis know it
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-waiting, delayed and running are counted in PostgreSQL, which is right; ready, later and leased are what Redis knows, and may
-lag behind by seconds. listeners are worker processes that serve the queue.
+waiting, delayed and running are counted in PostgreSQL, which is right; ready, later and leased are what Redis
+knows, and may lag behind by seconds. listeners are worker processes that serve the queue.
 
 Examples:
   atelier admin queue list
@@ -126,7 +126,8 @@ async fn list(ground: &mut Ground) -> anyhow::Result<Answer> {
             listeners,
         });
     }
-    let head = ["queue", "waiting", "delayed", "running", "waiting since", "ready", "later", "leased", "listeners", "paused"];
+    let head =
+        ["queue", "waiting", "delayed", "running", "waiting since", "ready", "later", "leased", "listeners", "paused"];
     let rows = lines.iter().map(row).collect();
     let all: Vec<Value> = lines.iter().map(view).collect();
     Ok(Answer::new(json!({ "queues": all }), listed(head, rows, "")).with_remark(remark))

@@ -28,7 +28,9 @@ pub(super) enum Command {
 
 /// List users, the newest first
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  atelier admin user list\n  atelier admin user list --organization acme --search ada")]
+#[command(
+    after_help = "Examples:\n  atelier admin user list\n  atelier admin user list --organization acme --search ada"
+)]
 pub(super) struct List {
     /// Only members of this organization: slug or id
     #[arg(long, value_name = "ORGANIZATION")]
@@ -128,8 +130,7 @@ async fn create(new: Create, ground: &mut Ground) -> anyhow::Result<Answer> {
         Some(password) => password.clone(),
         None => first_line()?,
     };
-    let account =
-        NewAccount { email: new.email, password, username: new.username, full_name: new.full_name, place };
+    let account = NewAccount { email: new.email, password, username: new.username, full_name: new.full_name, place };
     let user = account.create(&mut ground.conn, ground.password_policy).await?;
     let line = find(&user.id.to_string(), ground).await?;
     let mut json = json!({ "user": view(&line) });

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use shared::{
-    models::BusyWorker,
-    presence::Presence,
-};
+use shared::{models::BusyWorker, presence::Presence};
 
 use super::{
     answer::{Answer, listed, maybe_at, or_dash},
@@ -23,8 +20,9 @@ pub(super) enum Command {
 /// List the workers that are there, and what they have in work
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Workers say in Redis that they are there, and in PostgreSQL with each job that they hold. One that is in PostgreSQL alone has
-died or lost Redis; the scheduler gives its jobs to others after some seconds without a sign of life.
+Workers say in Redis that they are there, and in PostgreSQL with each job that they hold. One that is in
+PostgreSQL alone has died or lost Redis; the scheduler gives its jobs to others after some seconds without a
+sign of life.
 
 Examples:
   atelier admin worker list
