@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1.9
-# One image with the three programs: `api`, `worker` and `scheduler`. What runs in a container is its command.
+# One image with the three programs: `api`, `worker` and `scheduler`; and `atelier`, whose `atelier admin` is the operator's.
+# What runs in a container is its command.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
@@ -8,8 +9,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/usr/local/cargo/git \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --package api --package worker --package scheduler \
-    && install -D -t /out target/release/api target/release/worker target/release/scheduler
+    cargo build --release --locked --package api --package worker --package scheduler --package standalone \
+    && install -D -t /out target/release/api target/release/worker target/release/scheduler target/release/atelier
 
 # ONNX Runtime comes out of the wheel that standalone/wheels.toml pins; pip refuses it if the hash is another.
 FROM python:3.13-slim-bookworm AS onnxruntime

@@ -134,7 +134,8 @@ async fn what_a_colleague_owns_is_shared_decided_about_or_not_there() {
                 if route.method == "DELETE" { company.owner.fill_anew(route).await } else { company.owner.fill(route) };
             let client = person.client();
             // a body is looked at before it is asked whose the thing is
-            let body = route.body.filter(|_| route.thing == Thing::Own).map(|body| body(&company.owner));
+            let asked = matches!(route.thing, Thing::Own | Thing::Decided);
+            let body = route.body.filter(|_| asked).map(|body| body(&company.owner));
             let request = probe(&client, route, &path);
             let answer = client.send(if let Some(body) = body { request.json(&body) } else { request }).await;
             match route.thing {

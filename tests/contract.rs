@@ -386,6 +386,45 @@ async fn pipelines_and_their_runs_answer_with_every_documented_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn projects_and_templates_answer_with_every_documented_field() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let client = world.member(&api).await.client;
+    let project = json!({
+        "id": "uuid", "name": "string", "description": "string", "topic": "string",
+        "status": "active completed archived failed", "priority": "low medium high urgent",
+        "created_by": { "id": "uuid", "username": "string", "full_name": "string" }, "metadata": "object",
+        "created_at": "time", "updated_at": "time",
+    });
+    let run = json!({
+        "id": "uuid", "status": "started running completed failed cancelled", "success_rate": "number",
+        "created_at": "time",
+    });
+    let single = joined(&[project.clone(), json!({ "orchestration_runs": [run] })]);
+    let made = ask(&client, Method::POST, "/v1/projects", json!({ "name": "Website" }), 201, &single).await;
+    let path = format!("/v1/projects/{}", made["id"].as_str().unwrap());
+    get(&client, &path, &single).await;
+    ask(&client, Method::PUT, &path, json!({ "topic": "Mugs" }), 200, &single).await;
+    get(&client, "/v1/projects", &list(project)).await;
+    let gone = json!({ "message": "string" });
+    let gone = ask(&client, Method::DELETE, &path, Value::Null, 200, &gone).await;
+    assert_eq!(gone["message"], "Project deleted successfully");
+
+    let template = json!({
+        "id": "uuid", "name": "string", "description": "string", "category": "string", "is_public": "bool",
+        "usage_count": "int", "created_by": { "username": "string", "full_name": "string" },
+        "template_data": { "phases": ["string"], "integrations": ["string"], "settings": "object" },
+        "created_at": "time", "updated_at": "time",
+    });
+    let new = json!({ "name": "Own", "template_data": { "phases": ["Ideation"] } });
+    let made = ask(&client, Method::POST, "/v1/templates", new, 201, &template).await;
+    let path = format!("/v1/templates/{}", made["id"].as_str().unwrap());
+    get(&client, &path, &template).await;
+    ask(&client, Method::PATCH, &path, json!({ "is_public": true }), 200, &template).await;
+    get(&client, "/v1/templates", &list(template)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn models_answer_with_every_documented_field() {
     let world = World::new().await;
     let api = world.api_with(&[("ATELIER_LOCAL_LLM_URL", "http://127.0.0.1:9/v1")]).await;

@@ -234,6 +234,8 @@ async fn any_query_of_a_list_is_answered() {
         "/pipelines",
         "/executions",
         "/orchestration",
+        "/projects",
+        "/templates",
         "/jobs",
         "/usage",
         "/webhooks",
@@ -254,6 +256,8 @@ async fn any_query_of_a_list_is_answered() {
         "created_before",
         "status",
         "category",
+        "priority",
+        "is_public",
         "pipeline_id",
         "project_id",
         "start_date",
@@ -327,16 +331,24 @@ async fn any_body_is_answered() {
     let webhook = json!({
         "url": "https://example.com/", "events": ["job.failed"], "name": "x", "secret": "whsec_MDEy", "active": true,
     });
+    let template = json!({
+        "name": "x", "is_public": true,
+        "template_data": {
+            "phases": ["a", "b"], "integrations": ["git"], "settings": { "max_tokens": 5, "temperature": 0.5 },
+        },
+    });
     let mut definition = pipeline();
     definition["name"] = json!("x");
     let orchestration = json!({
         "project_id": Uuid::nil(), "topic": "x", "custom_phases": ["a"], "integration_enabled": true,
         "template_id": Uuid::nil(), "settings": { "ai_model": "gpt-4", "max_tokens": 10, "temperature": 0.5 },
     });
-    let bodies: [(&str, Value); 7] = [
+    let bodies: [(&str, Value); 9] = [
         ("/orchestrate", orchestration),
         ("/products", json!({ "title": "x", "metadata": { "a": 1 } })),
         ("/pipelines", definition),
+        ("/projects", json!({ "name": "x", "status": "active", "priority": "low", "metadata": { "a": [1] } })),
+        ("/templates", template),
         (&schedules, json!({ "cron": "0 9 * * *", "timezone": "UTC", "inputs": {}, "missed": "skip" })),
         ("/webhooks", webhook),
         (

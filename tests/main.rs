@@ -2,6 +2,7 @@
 
 mod access_matrix;
 mod account_deletion;
+mod admin;
 mod ai;
 mod ai_answers;
 mod ai_sockets;
@@ -47,6 +48,7 @@ mod pipelines;
 mod postgres_outages;
 mod processing_socket;
 mod products;
+mod projects;
 mod queue;
 mod quotas;
 mod rate_limits;
@@ -55,6 +57,7 @@ mod scheduler;
 mod schedules;
 mod schema;
 mod secrets_in_logs;
+mod templates;
 mod throughput;
 mod tokens;
 mod uploads;

@@ -39,6 +39,8 @@ const API_KEY: &str = "api_key";
         (name = "pipelines", description = "Graphs of nodes, and running them"),
         (name = "executions", description = "Runs of pipelines: watching, stopping, repeating"),
         (name = "orchestration", description = "The phases of a project, one after the other"),
+        (name = "projects", description = "What an organization works on; orchestrations belong to one"),
+        (name = "templates", description = "What orchestrations are made from"),
         (name = "ai", description = "Language models, and what they cost"),
         (name = "chat", description = "A conversation that is remembered"),
         (name = "products", description = "Products and their images"),

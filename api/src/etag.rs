@@ -21,6 +21,11 @@ pub(crate) fn etag(version: i32) -> (HeaderName, String) {
 pub(crate) struct IfMatch(Option<String>);
 
 impl IfMatch {
+    /// Whether the request names versions at all.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Lets a request pass if it is good for this version.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The HTTP face of Atelier. It validates, authorises, writes a row, pushes an id, reads rows and relays events; work
 //! that takes long is a job, and is done by workers.
 
+mod accounts;
 mod addresses;
 mod alias;
 mod auth;
@@ -27,6 +28,7 @@ mod server;
 mod state;
 mod views;
 
+pub use accounts::NewAccount;
 pub use auth::PasswordPolicy;
 pub use config::Config;
 pub use server::Server;

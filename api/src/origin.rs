@@ -35,6 +35,11 @@ impl FromRequest for Origin {
 }
 
 impl Origin {
+    /// Of what the operator does, without a request.
+    pub(crate) const fn operator() -> Self {
+        Self { ip: None, request_id: None }
+    }
+
     /// An entry of the log of changes: somebody did something to something (its type and id) in an organization. `data`
     /// holds no secret.
     pub(crate) fn entry<'a>(

@@ -9,8 +9,8 @@ use crate::{
         account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
         deliveries, docs as pages, execution_events, executions, images, invitation_page, invitations, jobs,
         login_sessions, members, mfa, operations, orchestrate, orchestration_events, orchestrations, organizations,
-        password_reset, pipeline_runs, pipelines, processing_socket, products, project_repositories, schedules,
-        unsubscribe, uploads, usage, users, webhooks,
+        password_reset, pipeline_runs, pipelines, processing_socket, products, project_repositories, projects,
+        schedules, templates, unsubscribe, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -89,6 +89,17 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(orchestrate::retry_orchestration)
             .service(orchestration_events::follow_orchestration)
             .service(project_repositories::get_repository)
+            // projects, and what orchestrations are made from
+            .service(projects::list_projects)
+            .service(projects::create_project)
+            .service(projects::get_project)
+            .service(projects::update_project)
+            .service(projects::delete_project)
+            .service(templates::list_templates)
+            .service(templates::create_template)
+            .service(templates::get_template)
+            .service(templates::update_template)
+            .service(templates::delete_template)
             // models
             .service(ai::complete_chat)
             .service(ai::generate_text)

@@ -191,6 +191,17 @@ pub(crate) const RULES: &[Rule] = &[
     rule(POST,   "/orchestration/{run_id}/cancel",          Writer,  With(OrchestrationWrite), General),
     rule(POST,   "/orchestration/{run_id}/retry",           Writer,  With(OrchestrationWrite), Execution),
     rule(GET,    "/projects/{project_id}/repository",       Reader,  With(ProjectsRead),      General),
+    // projects, and what orchestrations are made from
+    rule(GET,    "/projects",                               Reader,  With(ProjectsRead),   General),
+    rule(POST,   "/projects",                               Writer,  With(ProjectsWrite),  General),
+    rule(GET,    "/projects/{project_id}",                  Reader,  With(ProjectsRead),   General),
+    rule(PUT,    "/projects/{project_id}",                  Writer,  With(ProjectsWrite),  General),
+    rule(DELETE, "/projects/{project_id}",                  Writer,  With(ProjectsWrite),  General),
+    rule(GET,    "/templates",                              Reader,  With(TemplatesRead),  General),
+    rule(POST,   "/templates",                              Writer,  With(TemplatesWrite), General),
+    rule(GET,    "/templates/{template_id}",                Reader,  With(TemplatesRead),  General),
+    rule(PUT,    "/templates/{template_id}",                Writer,  With(TemplatesWrite), General),
+    rule(DELETE, "/templates/{template_id}",                Writer,  With(TemplatesWrite), General),
     // models; the socket looks at its credentials itself
     metered(POST, "/ai/chat",                               Writer,  With(AiWrite),   Ai),
     metered(POST, "/ai/generate",                           Writer,  With(AiWrite),   Ai),

@@ -7,6 +7,7 @@ mod config;
 mod cron;
 mod leader;
 mod objects;
+mod pauses;
 mod prune;
 mod requeue;
 mod rescue;

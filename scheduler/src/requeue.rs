@@ -8,7 +8,7 @@
 //! All at once is lost when Redis is emptied, restarted or replaced. A canary key notices: it holds the `run_id` of the
 //! Redis that has been told of everything. If it is missing or names another Redis, all waiting jobs are pushed at once.
 
-use crate::Context;
+use crate::{Context, pauses};
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
@@ -48,6 +48,8 @@ impl Requeue {
     pub(crate) async fn turn(&mut self, context: &Context) -> Result<u64> {
         // noted before, so that it also holds if this turn is cut off
         let suspicious = std::mem::replace(&mut self.suspicious, true);
+        // first, so that what is pushed into a paused queue stays there
+        pauses::repeat(context).await?;
         let pushed = self.requeue(context, suspicious).await?;
         self.suspicious = false;
         Ok(pushed)

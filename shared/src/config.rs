@@ -58,6 +58,16 @@ impl Reader {
         Self { variables, problems: Vec::new() }
     }
 
+    /// Whether `name` is set.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.variables.contains_key(name)
+    }
+
+    /// Sets `name`, whatever it was before.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.variables.insert(name.into(), value.into());
+    }
+
     /// The parsed value of `name`, if it is set.
     pub fn optional<T: FromStr<Err: fmt::Display>>(&mut self, name: &str) -> Option<T> {
         let value = self.variables.get(name)?;

@@ -1,6 +1,6 @@
 //! Postgres: the pool, TLS, and the migrations that are part of the binary.
 
-use crate::config;
+use crate::{config, models::shipped_templates};
 use anyhow::{Context, Result, anyhow};
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
@@ -83,7 +83,8 @@ fn bad_connection(error: tokio_postgres::Error) -> ConnectionError {
     })
 }
 
-/// Applies what is missing and returns the names; processes that start together take turns.
+/// Applies what is missing and returns the names; processes that start together take turns. The templates that ship
+/// with the system are brought up to date, too.
 ///
 /// Needs a multi-threaded tokio runtime: the migration harness blocks its thread.
 pub async fn migrate(url: &str) -> Result<Vec<String>> {
@@ -93,7 +94,9 @@ pub async fn migrate(url: &str) -> Result<Vec<String>> {
     let applied = harness.run_pending_migrations(MIGRATIONS).map_err(|error| anyhow!("a migration failed: {error}"))?;
     let applied = applied.iter().map(ToString::to_string).collect();
     // after a failure the lock goes with the connection
+    let mut connection = harness.into_inner();
+    shipped_templates::ship(&mut connection).await?;
     let unlock = format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})");
-    diesel::sql_query(unlock).execute(&mut harness.into_inner()).await?;
+    diesel::sql_query(unlock).execute(&mut connection).await?;
     Ok(applied)
 }

@@ -18,6 +18,7 @@ pub mod models;
 pub mod monitoring;
 pub mod orchestration;
 pub mod pipeline;
+pub mod presence;
 pub mod program;
 pub mod queue;
 pub mod schedule;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{terminal::Terminal, up};
+use crate::{admin, terminal::Terminal, up};
 
 /// Atelier, a queue-driven job platform with a thin API.
 #[derive(Debug, Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Api(api::cli::Arguments),
     Worker(worker::cli::Arguments),
     Scheduler(scheduler::cli::Arguments),
+    Admin(Box<admin::Arguments>),
 }
 
 /// The whole program: reads the command line and runs what it names.
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Command::Api(arguments) => block_on(api::cli::main(arguments)),
         Command::Worker(arguments) => block_on(worker::cli::main(arguments)),
         Command::Scheduler(arguments) => block_on(scheduler::cli::main(arguments)),
+        Command::Admin(arguments) => block_on(admin::main(*arguments)),
     }
 }
 
@@ -63,5 +65,49 @@ mod tests {
         Cli::try_parse_from(["atelier", "up", "--once"]).unwrap();
         Cli::try_parse_from(["atelier", "up", "--once", "--no-tour"]).unwrap_err();
         Cli::try_parse_from(["atelier", "up", "--workers", "0"]).unwrap_err();
+    }
+
+    #[test]
+    fn what_an_operator_writes_is_understood_or_refused() {
+        let read = |words: &str| Cli::try_parse_from(words.split(' '));
+        for good in [
+            "atelier admin organization set-tier acme pro",
+            "atelier admin --json organization list --limit 5",
+            "atelier admin organization list --json",
+            "atelier admin job list --status failed,cancelled --kind probe --queue probes",
+            "atelier admin job retry --all-failed --kind probe",
+            "atelier admin job discard 0197a1c2-6f2e-7c31-9d2e-4b1f0c5a7e10",
+            "atelier admin user create ada@example.com --organization acme --role viewer",
+        ] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "atelier admin",
+            "atelier admin organization set-tier acme gold",
+            "atelier admin organization list --limit 0",
+            "atelier admin job list --status lost",
+            "atelier admin job retry",
+            "atelier admin job retry --all-failed",
+            "atelier admin job retry one",
+            "atelier admin job retry 0197a1c2-6f2e-7c31-9d2e-4b1f0c5a7e10 --all-failed --kind probe",
+            "atelier admin job discard",
+            "atelier admin user create ada@example.com --role viewer",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_command_of_an_operator_shows_examples() {
+        let command = Cli::command();
+        let admin = command.find_subcommand("admin").unwrap();
+        for subject in admin.get_subcommands() {
+            for command in subject.get_subcommands() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let called = format!("atelier admin {} {}", subject.get_name(), command.get_name());
+                let shown = help.replace("admin --json", "admin");
+                assert!(help.contains("Examples:") && shown.contains(&called), "{called}: {help}");
+            }
+        }
     }
 }

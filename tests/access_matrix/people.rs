@@ -57,6 +57,11 @@ async fn orchestration(world: &World, member: &Member) -> (String, String) {
     (project.to_string(), run)
 }
 
+async fn template(member: &Member) -> String {
+    let body = json!({ "name": "Of the house", "template_data": { "phases": ["One"] } });
+    id(&member.client.post("/templates", body).await.expect(201))
+}
+
 /// One of each thing. `inviter` invites for those who may not.
 async fn things(world: &World, member: &Member, inviter: &Member) -> BTreeMap<&'static str, String> {
     let client = &member.client;
@@ -92,6 +97,7 @@ async fn things(world: &World, member: &Member, inviter: &Member) -> BTreeMap<&'
         ("/executions/{id}", execution),
         ("/projects/{project_id}", project),
         ("/orchestration/{run_id}", orchestration),
+        ("/templates/{template_id}", template(member).await),
         ("/products/{product_id}", product),
         ("/products/{product_id}/images/{image_id}", image.clone()),
         ("/analysis/{image_id}", image),
@@ -154,6 +160,14 @@ impl Person {
 
     /// The same with things that were just made, where others may delete them.
     pub(super) async fn fill_anew(&self, route: &Route) -> String {
+        if route.path.starts_with("/projects/") {
+            let made = project(&self.member).await;
+            return fill(route, |_| made.clone());
+        }
+        if route.path.starts_with("/templates/") {
+            let made = template(&self.member).await;
+            return fill(route, |_| made.clone());
+        }
         if !route.path.starts_with("/pipelines/") {
             return self.fill(route);
         }

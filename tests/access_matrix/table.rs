@@ -218,6 +218,17 @@ pub(super) const ROUTES: &[Route] = &[
     route("POST",   "/orchestration/{run_id}/cancel",           Writers,  With("orchestration:write"), Decided),
     route("POST",   "/orchestration/{run_id}/retry",            Writers,  With("orchestration:write"), Shared),
     route("GET",    "/projects/{project_id}/repository",        All,      With("projects:read"),     Shared),
+    // projects and templates: the organization's
+    route("GET",    "/projects",                                All,      With("projects:read"),     Nothing),
+    route("POST",   "/projects",                                Writers,  With("projects:write"),    Nothing),
+    route("GET",    "/projects/{project_id}",                   All,      With("projects:read"),     Shared),
+    route("PUT",    "/projects/{project_id}",                   Writers,  With("projects:write"),    Shared)
+        .with(|_| json!({ "name": "Mine" })),
+    route("GET",    "/templates",                               All,      With("templates:read"),    Nothing),
+    route("POST",   "/templates",                               Writers,  With("templates:write"),   Nothing),
+    route("GET",    "/templates/{template_id}",                 All,      With("templates:read"),    Shared),
+    route("PUT",    "/templates/{template_id}",                 Writers,  With("templates:write"),   Decided)
+        .with(|_| json!({ "name": "Mine" })),
     // webhooks: one user's
     route("GET",    "/webhooks",                                All,      With("webhooks:read"),     Nothing),
     route("POST",   "/webhooks",                                Writers,  With("webhooks:write"),    Nothing),
@@ -280,6 +291,8 @@ pub(super) const ROUTES: &[Route] = &[
     route("DELETE", "/products/{product_id}",                   Writers,  With("products:write"),    Own),
     route("DELETE", "/pipelines/{id}/schedules/{schedule_id}",  Writers,  With("pipelines:write"),   Shared),
     route("DELETE", "/pipelines/{id}",                          Writers,  With("pipelines:write"),   Decided),
+    route("DELETE", "/projects/{project_id}",                   Writers,  With("projects:write"),    Decided),
+    route("DELETE", "/templates/{template_id}",                 Writers,  With("templates:write"),   Decided),
     route("DELETE", "/organizations/current/invitations/{id}",  Managers, NONE,                      Shared),
     route("DELETE", "/organizations/current/members/{user_id}", Admins,   NONE,                      Shared),
     route("POST",   "/organizations/current/leave",             All,      NONE,                      Nothing),

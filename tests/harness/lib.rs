@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod command;
 mod hand;
 mod jobs;
 mod llm_peer;
@@ -26,6 +27,7 @@ mod webhooks;
 mod world;
 
 pub use client::{Answer, Client, Member};
+pub use command::Ran;
 pub use hand::Hand;
 pub use jobs::{Tenant, assert_whole};
 pub use llm_peer::{Fault, LlmPeer, PeerCall};

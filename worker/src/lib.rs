@@ -19,6 +19,7 @@ mod nodes;
 mod outbound;
 mod outcome;
 pub mod pools;
+mod presence;
 mod publisher;
 mod reporter;
 pub mod vision;
@@ -55,6 +56,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let upkeep_ends = CancellationToken::new();
     let mut upkeep = JoinSet::new();
     upkeep.spawn(heartbeat::run(context.clone(), upkeep_ends.clone()));
+    upkeep.spawn(presence::run(context.clone(), config.pools.clone(), upkeep_ends.clone()));
     upkeep.spawn(cancel::listen(context.clone(), upkeep_ends.clone()));
     let (pool, redis, prefix) = (context.pool.clone(), context.redis.clone(), context.prefix.clone());
     upkeep.spawn(finishes.run(Ledger { pool, redis, prefix }, upkeep_ends.clone()));

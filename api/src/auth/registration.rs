@@ -8,7 +8,7 @@ use crate::{
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use rand::{RngExt, distr::Alphanumeric};
 use serde_json::json;
-use shared::models::{AuditEntry, Membership, NewUser, Organization, Role, User};
+use shared::models::{AuditEntry, Membership, NewAudit, NewUser, Organization, Role, User};
 use uuid::Uuid;
 
 /// How often a derived name that is taken is tried with another ending.
@@ -43,20 +43,51 @@ pub(crate) async fn register(
         Some(token) => Some(joining::find_invitation(conn, token, new.email).await?),
         None => None,
     };
+    let joined = invitation.as_ref().map(|invitation| invitation.organization_id);
+    let user = insert_with_free_name(conn, new, joined, origin).await?;
+    if let Some(invitation) = &invitation {
+        joining::join(conn, invitation, user.id, origin).await?;
+    }
+    Ok(user)
+}
+
+/// Makes the account as a member of an organization that nobody has to invite into, in the caller's transaction: the
+/// operator says so.
+///
+/// # Errors
+/// 409 if the email or the chosen username is taken, 404 if there is no such organization.
+pub(crate) async fn register_in(
+    conn: &mut AsyncPgConnection,
+    new: &Registration<'_>,
+    organization_id: Uuid,
+    role: Role,
+    origin: &Origin,
+) -> Result<User, ApiError> {
+    let held = Organization::hold(conn, organization_id).await?;
+    held.ok_or_else(|| ApiError::not_found("Organization"))?;
+    let user = insert_with_free_name(conn, new, Some(organization_id), origin).await?;
+    Membership::insert(conn, organization_id, user.id, role).await?;
+    let data = json!({ "email": new.email, "role": role });
+    let entry = origin.entry(organization_id, user.id, "member.joined", ("user", user.id), data);
+    AuditEntry::insert(conn, NewAudit { actor_id: None, ..entry }).await?;
+    Ok(user)
+}
+
+/// Stores the user under the chosen name, or one out of the email that is free.
+async fn insert_with_free_name(
+    conn: &mut AsyncPgConnection,
+    new: &Registration<'_>,
+    joined: Option<Uuid>,
+    origin: &Origin,
+) -> Result<User, ApiError> {
     let mut username_end = String::new();
     for _ in 0..TRIES {
         let username = match new.username {
             Some(chosen) => chosen.to_owned(),
             None => derived_username(new.email, &username_end),
         };
-        let joined = invitation.as_ref().map(|invitation| invitation.organization_id);
         let error = match insert(conn, new, &username, joined, origin).await {
-            Ok(user) => {
-                if let Some(invitation) = &invitation {
-                    joining::join(conn, invitation, user.id, origin).await?;
-                }
-                return Ok(user);
-            }
+            Ok(user) => return Ok(user),
             Err(error) => error,
         };
         match violated(&error) {

@@ -1,6 +1,9 @@
 //! Pipelines. All members of an organization see them; whoever may write may change and run any, and delete own ones.
 
-use super::pipeline_body::{CreatePipeline, UpdatePipeline, complete_metadata, read_definition};
+use super::{
+    notices::notify,
+    pipeline_body::{CreatePipeline, UpdatePipeline, complete_metadata, read_definition},
+};
 use crate::{
     auth::Caller,
     error::ApiError,
@@ -15,7 +18,6 @@ use actix_web::{HttpResponse, HttpResponseBuilder, delete, get, post, put, web};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use serde_json::{Value, json};
 use shared::{
-    events::{self, Notice},
     models::{Execution, NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus},
     pipeline::{node_types, normalized},
 };
@@ -198,7 +200,7 @@ pub(crate) async fn update_pipeline(
     drop(conn);
     if !changes.is_empty() {
         let data = json!({ "id": id, "changes": changes, "updated_by": caller.user_id });
-        notify(&state, &caller, "pipeline:updated", data).await;
+        notify(&state, caller.organization_id, "pipeline:updated", data).await;
     }
     Ok(response)
 }
@@ -237,7 +239,7 @@ pub(crate) async fn delete_pipeline(
         return Err(ApiError::conflict("It is being changed by somebody else; read it again and repeat"));
     }
     drop(conn);
-    notify(&state, &caller, "pipeline:deleted", json!({ "id": id, "deleted_by": caller.user_id })).await;
+    notify(&state, caller.organization_id, "pipeline:deleted", json!({ "id": id, "deleted_by": caller.user_id })).await;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -283,7 +285,7 @@ pub(super) async fn find(conn: &mut AsyncPgConnection, id: Uuid, organization_id
 async fn insert(state: &State, caller: &Caller, pipeline: &NewPipeline) -> Result<HttpResponse, ApiError> {
     let made = once(&mut *state.conn().await?, async |conn| Ok(Pipeline::insert(conn, pipeline).await?)).await?;
     let data = json!({ "id": made.id, "name": made.name, "user_id": caller.user_id });
-    notify(state, caller, "pipeline:created", data).await;
+    notify(state, caller.organization_id, "pipeline:created", data).await;
     // nobody can have run it yet
     Ok(HttpResponse::Created().insert_header(etag(made.version)).json(PipelineView::new(made, Vec::new())))
 }
@@ -295,15 +297,6 @@ async fn show(
 ) -> Result<HttpResponse, ApiError> {
     let executions = Execution::list_recent(conn, pipeline.id, LATEST).await?;
     Ok(response.insert_header(etag(pipeline.version)).json(PipelineView::new(pipeline, executions)))
-}
-
-/// Tells the members of the organization who listen; nobody else is harmed if nobody does.
-async fn notify(state: &State, caller: &Caller, name: &str, data: Value) {
-    let channel = events::organization_channel(&state.config.redis.prefix, caller.organization_id);
-    match serde_json::to_string(&Notice { r#type: name.to_owned(), data }) {
-        Ok(message) => state.publish(&channel, &message).await,
-        Err(error) => tracing::error!(%error, "a notice cannot be written as JSON"),
-    }
 }
 
 /// What a body really changes.

@@ -64,7 +64,6 @@ pub(crate) enum Values {
     /// Ids.
     Ids,
     /// `true`, `false`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "part of the contract of lists; no list needs it yet"))]
     Bools,
     /// A date or a time, from which on elements are chosen.
     Since,
@@ -151,7 +150,9 @@ pub(crate) struct Pagination {
     pub(crate) prev_cursor: Option<String>,
 }
 
-/// Reads one page. `owner` restricts the list to what the caller may see: `&[("p.user_id", caller.user_id)]`.
+/// Reads one page. `owner` restricts the list to what the caller may see: `&[("p.user_id", caller.user_id)]`. Each is
+/// SQL that is compared with an id, in brackets of its own, so that it may also be `("t.is_public OR
+/// t.organization_id", caller.organization_id)`.
 ///
 /// # Errors
 /// 400 with every parameter that is not right; and whatever the database says.

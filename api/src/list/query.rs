@@ -195,7 +195,7 @@ fn page(spec: &ListSpec, request: &ListRequest, owner: &[(&'static str, Uuid)]) 
 fn conditions(sql: &mut Sql, spec: &ListSpec, request: &ListRequest, owner: &[(&'static str, Uuid)]) {
     sql.push(" WHERE ").push(spec.condition.unwrap_or("TRUE"));
     for (column, id) in owner {
-        sql.push(" AND ").push(column).push(" = ").bind(Value::Id(*id));
+        sql.push(" AND (").push(column).push(" = ").bind(Value::Id(*id)).push(")");
     }
     for filter in &request.filters {
         sql.push(" AND ").push(filter.sql);

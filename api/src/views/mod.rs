@@ -18,7 +18,9 @@ mod orchestration_plan;
 mod organization;
 mod pipeline;
 mod product;
+mod project;
 mod schedule;
+mod template;
 mod usage;
 mod webhook;
 mod word_lists;
@@ -40,11 +42,14 @@ pub(crate) use orchestration_plan::{PlannedPhase, planned_phases};
 pub(crate) use organization::{ListedOrganization, OrganizationView};
 pub(crate) use pipeline::{ConnectionView, NodeTypeView, NodeView, PipelineSummary, PipelineView};
 pub(crate) use product::ProductView;
+pub(crate) use project::{ProjectDetail, ProjectView};
 pub(crate) use schedule::ScheduleView;
+pub(crate) use template::{TemplateData, TemplateView};
 pub(crate) use usage::{UsageRecord, UsageSum};
 pub(crate) use webhook::{DeliveryView, SUBSCRIBABLE, TimelineView, WebhookView};
 pub(crate) use word_lists::{
-    execution_status, job_status, job_type, missed, orchestration_status, pipeline_status, settable_status,
+    execution_status, job_status, job_type, missed, orchestration_status, pipeline_status, project_priority,
+    project_status, settable_status,
 };
 
 use chrono::{DateTime, SecondsFormat, Utc};

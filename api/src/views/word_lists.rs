@@ -3,7 +3,10 @@
 use super::words;
 use shared::{
     kind::{AnalysisStep, JobType},
-    models::{AnalysisStatus, JobStatus, Missed, PipelineStatus, ProductStatus, Severity, UploadStatus},
+    models::{
+        AnalysisStatus, JobStatus, Missed, PipelineStatus, ProductStatus, ProjectPriority, ProjectStatus, Severity,
+        UploadStatus,
+    },
     pipeline::OperationType,
 };
 use utoipa::openapi::{
@@ -73,6 +76,14 @@ pub(super) fn operation_type() -> Object {
 
 pub(super) fn operation_status() -> Object {
     words(&["pending", "completed", "failed"])
+}
+
+pub(crate) fn project_status() -> Object {
+    words(ProjectStatus::WORDS)
+}
+
+pub(crate) fn project_priority() -> Object {
+    words(ProjectPriority::WORDS)
 }
 
 pub(crate) fn missed() -> Object {

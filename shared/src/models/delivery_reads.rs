@@ -26,9 +26,9 @@ pub const DELIVERY_COLUMNS: &str = "d.id, d.event, d.created_at, j.status AS job
     COALESCE(j.error_message, (SELECT a.error FROM webhook_attempts a WHERE a.delivery_id = d.id \
         ORDER BY a.attempt DESC LIMIT 1)) AS error";
 
-/// Opens ended deliveries again: they are due now, and their tries are counted from the beginning. What earlier tries
-/// came to stays with them.
-const REOPEN: &str = "UPDATE jobs SET status = 'queued', run_at = now(), forgiven = attempt, crashes = 0, result = NULL, \
+/// Opens ended jobs again: they are due now, and their attempts are counted from the beginning. What earlier ones came
+/// to stays with them.
+pub(super) const REOPEN: &str = "UPDATE jobs SET status = 'queued', run_at = now(), forgiven = attempt, crashes = 0, result = NULL, \
     error_code = NULL, error_message = NULL, cancel_requested = FALSE, worker = NULL, heartbeat_at = NULL, \
     finished_at = NULL, updated_at = now()";
 

@@ -29,7 +29,8 @@ pub struct Pulse {
 impl Job {
     /// Takes every due job of `ids` for one worker, in one statement. `max_attempts` is what the worker's pool allows.
     ///
-    /// Jobs that are to run alone are left out: see [`Job::list_suspects`] and [`Job::claim_suspect`].
+    /// Jobs that are to run alone are left out: see [`Job::list_suspects`] and [`Job::claim_suspect`]. So are those of
+    /// queues that are paused, which Redis may have forgotten.
     /// A second of grace is given to `run_at`, because Redis, which said that a job is due, has a clock of its own.
     pub async fn claim(
         conn: &mut AsyncPgConnection,
@@ -61,6 +62,7 @@ impl Job {
             "UPDATE jobs SET status = 'running', attempt = attempt + 1, worker = $2, max_attempts = $3, \
                  heartbeat_at = now(), started_at = COALESCE(started_at, now()), updated_at = now() \
              WHERE id = ANY($1) AND status = 'queued' AND run_at <= now() + interval '1 second' AND {condition} \
+                 AND NOT EXISTS (SELECT FROM queue_pauses WHERE queue_pauses.queue = jobs.queue) \
              RETURNING *"
         ))
         .bind::<Array<SqlUuid>, _>(ids)

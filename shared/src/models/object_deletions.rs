@@ -2,7 +2,10 @@
 
 use crate::schema::{object_deletions, product_images};
 use chrono::{DateTime, Utc};
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_types::{Array, Uuid as SqlUuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -17,6 +20,19 @@ pub struct ObjectDeletion {
 }
 
 impl ObjectDeletion {
+    /// Notes the objects that the nodes of these jobs have left.
+    pub async fn insert_of_jobs(conn: &mut AsyncPgConnection, job_ids: &[Uuid]) -> QueryResult<()> {
+        diesel::sql_query(
+            "INSERT INTO object_deletions (key) SELECT DISTINCT result ->> 'object' FROM job_steps \
+             WHERE job_id = ANY($1) AND result ->> 'object' LIKE 'executions/' || job_id || '/%' \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind::<Array<SqlUuid>, _>(job_ids)
+        .execute(conn)
+        .await?;
+        Ok(())
+    }
+
     /// Notes the objects of these images: the upload and the thumbnail, which a running job may be about to store even
     /// if the row does not name it yet.
     pub async fn insert_of_images(conn: &mut AsyncPgConnection, image_ids: &[Uuid]) -> QueryResult<()> {

@@ -6,12 +6,12 @@
 /// The keys of one queue.
 #[derive(Debug)]
 pub(super) struct Keys {
-    all: [String; 8],
+    all: [String; 9],
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str, queue: &str) -> Self {
-        let names = ["ready", "delayed", "leases", "jobs", "again", "tags", "clock", "wake"];
+        let names = ["ready", "delayed", "leases", "jobs", "again", "tags", "clock", "wake", "paused"];
         Self { all: names.map(|name| format!("{{{prefix}:{queue}}}:{name}")) }
     }
 
@@ -35,5 +35,10 @@ impl Keys {
     /// The channel a sleeping worker listens to.
     pub(super) fn wake(&self) -> &str {
         &self.all[7]
+    }
+
+    /// There while the queue is paused.
+    pub(super) fn paused(&self) -> &str {
+        &self.all[8]
     }
 }

@@ -149,6 +149,40 @@ impl Queue {
         Ok(missing)
     }
 
+    /// Keeps workers from claiming anything; jobs go on being accepted, and those that run go on running. Redis may forget
+    /// it: the truth is in Postgres, where the claim looks too, and the scheduler says it again.
+    pub async fn pause(&self) -> Result<(), QueueError> {
+        self.conn.clone().set(self.keys.paused(), 1).await.map_err(|source| self.error(source))
+    }
+
+    /// Lets workers claim again, at once.
+    pub async fn resume(&self) -> Result<(), QueueError> {
+        redis::pipe()
+            .del(self.keys.paused())
+            .ignore()
+            .publish(self.keys.wake(), "")
+            .ignore()
+            .query_async(&mut self.conn.clone())
+            .await
+            .map_err(|source| self.error(source))
+    }
+
+    /// Whether Redis knows the queue as paused.
+    pub async fn is_paused(&self) -> Result<bool, QueueError> {
+        self.conn.clone().exists(self.keys.paused()).await.map_err(|source| self.error(source))
+    }
+
+    /// How many workers listen for jobs of this queue.
+    pub async fn listeners(&self) -> Result<u64, QueueError> {
+        let counted: Vec<(String, u64)> = redis::cmd("PUBSUB")
+            .arg("NUMSUB")
+            .arg(self.keys.wake())
+            .query_async(&mut self.conn.clone())
+            .await
+            .map_err(|source| self.error(source))?;
+        Ok(counted.into_iter().map(|(_, count)| count).sum())
+    }
+
     fn error(&self, source: redis::RedisError) -> QueueError {
         QueueError { queue: self.name.clone(), source }
     }

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::services::secret;
 
+/// Name of the file with the settings of the programs.
+const ENVIRONMENT: &str = "environment";
+
 /// The ports of the last start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -94,8 +97,27 @@ impl DataFolder {
     }
 
     pub(super) fn environment_file(&self) -> PathBuf {
-        self.path.join("environment")
+        self.path.join(ENVIRONMENT)
     }
+}
+
+/// What the programs of the `atelier up` with its data in `folder` were last started with. `None`: there never was one.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub(crate) fn environment_of(folder: &Path) -> anyhow::Result<Option<Vec<(String, String)>>> {
+    let file = folder.join(ENVIRONMENT);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    let read = |line: &str| {
+        let (name, quoted) = line.split_once('=')?;
+        let value = quoted.strip_prefix('\'')?.strip_suffix('\'')?;
+        Some((name.to_owned(), value.replace(r"'\''", "'")))
+    };
+    Ok(Some(text.lines().filter_map(read).collect()))
 }
 
 #[cfg(test)]
@@ -124,6 +146,8 @@ mod tests {
         let file = data.environment_file();
         data.write_environment(&[("NAME".to_owned(), "it's".to_owned())]).unwrap();
         assert_eq!(fs::read_to_string(file).unwrap(), "NAME='it'\\''s'\n");
+        assert_eq!(environment_of(folder.path()).unwrap(), Some(vec![("NAME".to_owned(), "it's".to_owned())]));
+        assert_eq!(environment_of(&folder.path().join("elsewhere")).unwrap(), None);
         drop(data);
         let data = DataFolder::open(folder.path()).unwrap();
         assert_eq!(data.ports(), ports);

@@ -22,6 +22,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
+pub(crate) use self::data::environment_of;
 use self::{
     data::DataFolder,
     program::Program,

@@ -1,8 +1,12 @@
 -- claim: lease up to n jobs. ARGV: n, lease ms, token, sweep limit.
 -- Returns { microseconds until the next delayed job is due or -1, { id* } }.
 --
+-- While the queue is paused it takes nothing and moves nothing.
+--
 -- Before it takes anything it moves what has fallen due out of `delayed`, and what was leased by a worker that went
 -- silent back to the front of `ready`; both at most `sweep limit` at a time, so that no single call is long.
+if redis.call('EXISTS', PAUSED) == 1 then return { -1, {} } end
+
 local n, lease, token, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local moved = false
 

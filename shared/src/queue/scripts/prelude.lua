@@ -8,6 +8,7 @@
 --       tags     ZSET  class+tenant -> class * SPAN + finish tag
 --       clock    HASH  class -> virtual time
 --       wake     channel
+--       paused   STRING there while nothing may be claimed
 --
 -- Start-time fair queueing: a job's start tag is max(virtual time, finish tag of its tenant's previous job), its finish
 -- tag lies COST / weight further on, and the virtual time is the start tag of the job claimed last. Everything is an
@@ -16,7 +17,7 @@
 --
 -- A lease's score is its deadline in units of TICK ms, times TOKENS, plus the token of the claim: one member says how
 -- long and whose. 53 bits are enough for that until the year 2109.
-local READY, DELAYED, LEASES, JOBS, AGAIN, TAGS, CLOCK, WAKE = unpack(KEYS)
+local READY, DELAYED, LEASES, JOBS, AGAIN, TAGS, CLOCK, WAKE, PAUSED = unpack(KEYS)
 local COST, SPAN = 10080, 2251799813685248
 local TICK, TOKENS = 128, 262144
 
