@@ -13,6 +13,8 @@ mod error;
 mod etag;
 mod extract;
 mod fallback;
+mod file_type;
+mod file_urls;
 mod handlers;
 mod idempotency;
 mod limits;
@@ -25,6 +27,7 @@ mod rules;
 mod security;
 mod server;
 mod state;
+mod statistics;
 mod views;
 
 pub use auth::PasswordPolicy;

@@ -7,6 +7,7 @@ use crate::{
     error::ApiError,
     limits::Limiter,
     live::Hub,
+    statistics::{Machine, Requests},
 };
 use anyhow::{Context, Result};
 use redis::{AsyncCommands, aio::ConnectionManager};
@@ -59,6 +60,10 @@ pub(crate) struct State {
     pub(crate) durations: Durations,
     /// Requests in work.
     pub(crate) requests: TaskTracker,
+    /// Requests that were answered, by organization.
+    pub(crate) answered: Requests,
+    /// How busy the machine is.
+    pub(crate) machine: Machine,
     draining: AtomicBool,
     queues: BTreeMap<&'static str, Queue>,
 }
@@ -83,6 +88,8 @@ impl State {
             started: Instant::now(),
             durations: Durations::default(),
             requests: TaskTracker::new(),
+            answered: Requests::default(),
+            machine: Machine::default(),
             draining: AtomicBool::new(false),
             limiter: Limiter::new(config.rate_limits.then(|| redis.clone()), &config.redis.prefix),
             queues: queues

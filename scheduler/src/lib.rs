@@ -10,6 +10,7 @@ mod objects;
 mod prune;
 mod requeue;
 mod rescue;
+mod uploads;
 
 pub use config::{Config, Pace, Retention};
 

@@ -3,10 +3,12 @@
 
 mod account;
 mod analysis;
+pub(crate) mod analytics;
 mod api_key;
 mod completion;
 mod execution;
 mod execution_event;
+mod file;
 mod frame;
 mod image;
 mod job;
@@ -26,6 +28,7 @@ pub(crate) use completion::{
 };
 pub(crate) use execution::{ExecutionSummary, ExecutionView, duration_ms, failed_node, failure_code, results};
 pub(crate) use execution_event::{About, PublicEvent};
+pub(crate) use file::FileView;
 pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
 pub(crate) use job::{JobView, status_word};
@@ -39,6 +42,7 @@ pub(crate) use word_lists::{execution_status, job_status, job_type, missed, pipe
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
+use std::fmt;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -64,9 +68,15 @@ impl From<DateTime<Utc>> for Time {
     }
 }
 
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+        to.collect_str(self)
     }
 }
 

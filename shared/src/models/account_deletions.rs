@@ -69,6 +69,7 @@ impl DeletedAccount {
         let images = product_images::table.filter(product_images::user_id.eq(user_id)).select(product_images::id);
         let images: Vec<Uuid> = images.load(conn).await?;
         ObjectDeletion::insert_of_images(conn, &images).await?;
+        ObjectDeletion::insert_of_files(conn, user_id, &left_alone).await?;
         // these do not point at the user, who may be any scope
         let scopes: Vec<Uuid> = left_alone.iter().copied().chain([user_id]).collect();
         diesel::delete(quota_windows::table.filter(quota_windows::scope.eq_any(scopes))).execute(conn).await?;

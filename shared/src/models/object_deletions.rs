@@ -2,7 +2,10 @@
 
 use crate::schema::{object_deletions, product_images};
 use chrono::{DateTime, Utc};
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_types::{Array, Uuid as SqlUuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -35,6 +38,24 @@ impl ObjectDeletion {
             .map(|key| Self { key, created_at })
             .collect();
         diesel::insert_into(object_deletions::table).values(rows).on_conflict_do_nothing().execute(conn).await?;
+        Ok(())
+    }
+
+    /// Notes the objects of the files that go with this user and these organizations.
+    pub async fn insert_of_files(
+        conn: &mut AsyncPgConnection,
+        user_id: Uuid,
+        organization_ids: &[Uuid],
+    ) -> QueryResult<()> {
+        diesel::sql_query(
+            "INSERT INTO object_deletions (key) \
+             SELECT s3_key FROM files WHERE user_id = $1 UNION SELECT s3_key FROM files WHERE organization_id = ANY($2) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind::<SqlUuid, _>(user_id)
+        .bind::<Array<SqlUuid>, _>(organization_ids)
+        .execute(conn)
+        .await?;
         Ok(())
     }
 }
