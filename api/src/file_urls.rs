@@ -62,10 +62,7 @@ mod tests {
         let (id, expires) = (Uuid::from_u128(1), Utc::now().timestamp() + 60);
         let url = FileUrls { base: "https://a.example".to_owned(), key: key(&secret), expires }.url(id);
         let signature = url.split("signature=").nth(1).unwrap();
-        assert_eq!(
-            url,
-            format!("https://a.example/api/v1/files/{id}/content?expires={expires}&signature={signature}")
-        );
+        assert_eq!(url, format!("https://a.example/api/v1/files/{id}/content?expires={expires}&signature={signature}"));
         assert!(is_good(&secret, id, expires, signature));
         assert!(!is_good(&secret, Uuid::from_u128(2), expires, signature), "another file");
         assert!(!is_good(&secret, id, expires + 1, signature), "a longer time");

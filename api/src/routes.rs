@@ -6,10 +6,10 @@
 use crate::{
     docs,
     handlers::{
-        account_deletion, ai, ai_stream, analysis, analytics, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
-        deliveries, docs as pages, execution_events, executions, file_content, file_upload, files, images, invitation_page, invitations, jobs,
-        login_sessions, members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines,
-        processing_socket, products, schedules, unsubscribe, uploads, usage, users, webhooks,
+        account_deletion, ai, ai_stream, analysis, analytics, api_keys, audit, auth, batch, chat, chat_socket,
+        dashboard, deliveries, docs as pages, execution_events, executions, file_content, file_upload, files, images,
+        invitation_page, invitations, jobs, login_sessions, members, mfa, operations, organizations, password_reset,
+        pipeline_runs, pipelines, processing_socket, products, schedules, unsubscribe, uploads, usage, users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;

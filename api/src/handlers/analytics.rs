@@ -8,13 +8,13 @@ use crate::{
     state::State,
     statistics::merged,
     views::analytics::{
-        ApiUsage, ErrorRates, IntegrationUsage, PerformanceAnalytics, ResponseTimes, RunsSummary, Throughput, TopProject,
-        UsageAnalytics, percentage, rounded,
+        ApiUsage, ErrorRates, IntegrationUsage, PerformanceAnalytics, ResponseTimes, RunsSummary, Throughput,
+        TopProject, UsageAnalytics, percentage, rounded,
     },
 };
 use actix_web::{HttpResponse, get, web};
 use anyhow::Result;
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, TimeDelta, Utc};
 use shared::models::{Granularity, OrchestrationSum, RequestMinute, SECONDS, UsageSpan};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -111,10 +111,7 @@ pub(crate) async fn get_usage_analytics(
     let used: BTreeMap<_, _> = used.into_iter().map(|sum| (sum.starts, sum)).collect();
     let all = runs.iter().find(|sum| sum.project_id.is_none());
     Ok(HttpResponse::Ok().json(UsageAnalytics {
-        api_usage: span
-            .parts(now)
-            .map(|starts| ApiUsage::new(span.granularity, starts, used.get(&starts)))
-            .collect(),
+        api_usage: span.parts(now).map(|starts| ApiUsage::new(span.granularity, starts, used.get(&starts))).collect(),
         runs_summary: all.map(RunsSummary::from).unwrap_or_default(),
         top_projects: runs.iter().filter_map(TopProject::new).collect(),
         integration_usage: all.map(IntegrationUsage::from).unwrap_or_default(),

@@ -75,11 +75,13 @@ pub(crate) async fn get_file_content(
 ) -> Result<HttpResponse, ApiError> {
     let Signed { expires, signature } = signed.into_inner();
     let expires = expires.and_then(|expires| expires.parse().ok());
-    let good = expires.zip(signature).is_some_and(|(expires, signature)| {
-        is_good(&state.config.jwt_secret, *id, expires, &signature)
-    });
+    let good = expires
+        .zip(signature)
+        .is_some_and(|(expires, signature)| is_good(&state.config.jwt_secret, *id, expires, &signature));
     if !good {
-        return Err(ApiError::forbidden("This URL is not valid, or has expired; read the file again to get another one"));
+        return Err(ApiError::forbidden(
+            "This URL is not valid, or has expired; read the file again to get another one",
+        ));
     }
     let file = File::find_of_anyone(&mut *state.conn().await?, *id).await?.ok_or_else(missing)?;
     let size = u64::try_from(file.size).unwrap_or_default();
@@ -147,9 +149,7 @@ fn wanted(headers: &HeaderMap, size: u64, etag: &str) -> Wanted {
 fn out_of_range(request: &HttpRequest, size: u64) -> HttpResponse {
     let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let error = ApiError::new(Code::Validation, format!("The file has {size} bytes, and none of those asked for"));
-    HttpResponse::RangeNotSatisfiable()
-        .insert_header((CONTENT_RANGE, format!("bytes */{size}")))
-        .json(error.body(&id))
+    HttpResponse::RangeNotSatisfiable().insert_header((CONTENT_RANGE, format!("bytes */{size}"))).json(error.body(&id))
 }
 
 /// For old clients in ASCII, for the others as it is.
@@ -205,6 +205,9 @@ mod tests {
     #[test]
     fn names_of_any_script_are_told_in_a_header() {
         let told = attachment("Größe \"10\".txt").to_string();
-        assert!(told.starts_with("attachment; filename=\"Gr__e _10_.txt\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe"), "{told}");
+        assert!(
+            told.starts_with("attachment; filename=\"Gr__e _10_.txt\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe"),
+            "{told}"
+        );
     }
 }

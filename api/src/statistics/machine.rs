@@ -87,7 +87,7 @@ impl Eye {
 fn disk() -> Option<f64> {
     let folder = std::env::current_dir().ok()?;
     let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage()).ok()?;
-    let above = disks.list().iter().filter(|disk| folder.starts_with(disk.mount_point()) && disk.total_space() > 0);
+    let above = disks.iter().filter(|disk| folder.starts_with(disk.mount_point()) && disk.total_space() > 0);
     let disk = above.max_by_key(|disk| disk.mount_point().as_os_str().len())?;
     Some(share(disk.total_space().saturating_sub(disk.available_space()), disk.total_space()))
 }

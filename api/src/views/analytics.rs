@@ -160,11 +160,7 @@ pub(crate) struct ResourceUsage {
 
 impl From<Load> for ResourceUsage {
     fn from(load: Load) -> Self {
-        Self {
-            cpu_utilization: rounded(load.cpu),
-            memory_usage: rounded(load.memory),
-            disk_usage: rounded(load.disk),
-        }
+        Self { cpu_utilization: rounded(load.cpu), memory_usage: rounded(load.memory), disk_usage: rounded(load.disk) }
     }
 }
 

@@ -245,10 +245,7 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, from: JobStatus, finishes:
             analysed.iter().map(|finish| (finish.id, finish.ending.status(), finish.ending.message())).collect();
         analyses::settle(conn, &analysed).await?;
     }
-    let called: Vec<_> = ended(&CALLERS)
-        .iter()
-        .map(|finish| finish.id)
-        .collect();
+    let called: Vec<_> = ended(&CALLERS).iter().map(|finish| finish.id).collect();
     if !called.is_empty() {
         llm_calls::settle(conn, &called).await?;
     }
