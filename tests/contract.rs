@@ -452,7 +452,7 @@ async fn files_and_figures_answer_with_every_documented_field() {
     let path = format!("/v1/files/{}", made["id"].as_str().unwrap());
     get(&client, &path, &file).await;
     get(&client, "/api/v1/files", &list(file)).await;
-    ask(&client, Method::DELETE, &path, Value::Null, 200, &json!({ "message": "File deleted successfully" })).await;
+    ask(&client, Method::DELETE, &path, Value::Null, 200, &json!({ "message": "string" })).await;
 
     let usage = json!({
         "api_usage": [{ "date": "string", "requests": "int", "tokens": "int", "avg_response_time": "number" }],

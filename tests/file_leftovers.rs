@@ -102,6 +102,44 @@ async fn a_sender_that_hangs_up_leaves_nothing_behind() {
     wait_until_nothing_is_left(&world, &store).await;
 }
 
+/// Begins to send a file, and stops after a few bytes of it.
+async fn begin(member: &Member) -> TcpStream {
+    let begin = "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\n\r\nbytes";
+    let (address, token) = (member.client.address(), member.client.token());
+    let head = format!(
+        "POST /api/v1/files/upload HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: 100000\r\nContent-Type: multipart/form-data; boundary=B\r\n\r\n{begin}",
+    );
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_files_come_in_at_once_than_there_is_room_for() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let member = world.member(&api).await;
+    let mut open = Vec::new();
+    for _ in 0..32 {
+        open.push(begin(&member).await);
+    }
+    let send = async || {
+        let form = Form::new().part("file", Part::bytes(vec![7; 10]).file_name("a.bin"));
+        member.client.send(member.client.request(Method::POST, "/api/v1/files/upload").multipart(form)).await
+    };
+    // until the last of them has found room, another one does, too
+    let full = eventually("there to be no more room", async || {
+        let answer = send().await;
+        (answer.status != 201).then_some(answer)
+    })
+    .await;
+    assert_eq!(full.headers["retry-after"], "2");
+    assert_eq!(full.error(503), "SERVICE_UNAVAILABLE");
+    drop(open);
+    send().await.expect(201);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_away_is_told_as_such_and_nothing_is_kept() {
     let world = World::new().await;
@@ -149,7 +187,7 @@ async fn what_a_process_has_left_that_died_is_cleared_away_and_a_younger_upload_
     let store = Store::new(&world);
     let settings = [("ATELIER_S3_ENDPOINT", store.endpoint())];
     let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let mut process = world.process(&["api"], &settings);
+    let mut process = world.process(&["api"], &[settings[0], ("ATELIER_LOG_FORMAT", "json")]);
     let member = Member::register(&harness::Client::new(process.address().await)).await;
     let connection = half(&world, &member, &store).await;
     process.kill();

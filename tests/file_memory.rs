@@ -76,7 +76,7 @@ async fn growth<T>(process: &Process, work: impl Future<Output = T>) -> (T, u64)
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_file_is_never_in_memory_as_a_whole() {
     let world = World::new().await;
-    let process = world.process(&["api"], &[]);
+    let process = world.process(&["api"], &[("ATELIER_LOG_FORMAT", "json")]);
     let client = Member::register(&Client::new(process.address().await)).await.client;
     // connections, keys and code are there after the first
     let (small, hash) = upload(&client, 4).await;

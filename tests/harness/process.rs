@@ -72,7 +72,7 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Where it listens, if it is an API.
+    /// Where it listens, if it is an API that logs JSON.
     pub async fn address(&self) -> SocketAddr {
         eventually("the API to listen", async || {
             let log = self.log();

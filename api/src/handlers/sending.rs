@@ -13,12 +13,18 @@ use shared::{
     models::FileUpload,
     storage::{PART_BYTES, StoredPart},
 };
-use tokio::task::JoinSet;
+use std::time::Duration;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::timeout};
+
+/// How long a file waits until there is room for its parts; nothing more is read of it meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file that comes in.
 pub(super) struct Sending {
     state: web::Data<State>,
     key: String,
+    /// For the memory that its parts take.
+    room: Option<OwnedSemaphorePermit>,
     /// What the sender says it is, if that says anything.
     declared: Option<String>,
     /// The type of its bytes, once some of it was stored.
@@ -40,6 +46,7 @@ impl Sending {
         Self {
             state: state.clone(),
             key,
+            room: None,
             declared: None,
             mime_type: String::new(),
             filling: BytesMut::new(),
@@ -59,15 +66,10 @@ impl Sending {
     /// The next bytes of the file. If they cannot be stored, [`Sending::finish`] says why.
     pub(super) async fn take(&mut self, mut piece: Bytes) {
         while self.failure.is_none() && !piece.is_empty() {
-            if self.filling.len() == PART_BYTES
-                && let Err(failure) = self.store_part().await
-            {
+            if let Err(failure) = self.make_room().await {
                 self.failure = Some(failure);
                 self.filling = BytesMut::new();
                 return;
-            }
-            if self.filling.capacity() == 0 {
-                self.filling.reserve(PART_BYTES);
             }
             let room = (PART_BYTES - self.filling.len()).min(piece.len());
             self.filling.extend_from_slice(&piece.split_to(room));
@@ -77,7 +79,7 @@ impl Sending {
     /// Stores what is left; the type of the file. Its row is still to be made, and the note of the upload to be deleted.
     ///
     /// # Errors
-    /// 502 if the store failed at any time, 503 if the database did.
+    /// 502 if the store failed at any time, 503 if the database did or too many files came in at once.
     pub(super) async fn finish(&mut self) -> Result<String, ApiError> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
@@ -105,6 +107,22 @@ impl Sending {
             // a task of its own: the sender may go meanwhile
             let _ = self.state.requests.spawn(clearing).await;
         }
+    }
+
+    /// Makes sure that the part has room for more.
+    async fn make_room(&mut self) -> Result<(), ApiError> {
+        if self.room.is_none() {
+            let room = timeout(PATIENCE, self.state.room_for_files.clone().acquire_owned()).await;
+            let full = || ApiError::unavailable("Too many files come in at the moment; try again", 2);
+            self.room = Some(room.map_err(|_| full())?.map_err(ApiError::internal)?);
+        }
+        if self.filling.len() == PART_BYTES {
+            self.store_part().await?;
+        }
+        if self.filling.capacity() == 0 {
+            self.filling.reserve(PART_BYTES);
+        }
+        Ok(())
     }
 
     async fn store_whole(&mut self) -> Result<(), ApiError> {
