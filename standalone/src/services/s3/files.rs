@@ -105,9 +105,8 @@ impl S3 for Files {
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let aborted: S3Result<_> = on_object!(self, request, abort_multipart_upload);
         // there is one pair of keys: whose upload it is not is nobody's, because it has ended
-        aborted.map_err(|error| match error.code() {
-            S3ErrorCode::AccessDenied => S3ErrorCode::NoSuchUpload.into(),
-            _ => error,
+        aborted.map_err(|error| {
+            if *error.code() == S3ErrorCode::AccessDenied { S3ErrorCode::NoSuchUpload.into() } else { error }
         })
     }
 
