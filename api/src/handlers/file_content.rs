@@ -89,7 +89,8 @@ pub(crate) async fn get_file_content(
     if wanted == Wanted::Nothing {
         return Ok(out_of_range(&request, size));
     }
-    answer(&state, &file, size, wanted, request.extensions().contains::<BodyUnwanted>()).await
+    let without_body = request.extensions().contains::<BodyUnwanted>();
+    answer(&state, &file, size, wanted, without_body).await
 }
 
 async fn answer(
