@@ -7,7 +7,10 @@ mod work;
 
 use chrono::{DateTime, NaiveDateTime};
 use harness::{Api, Member, World, project_root};
-use reqwest::Method;
+use reqwest::{
+    Method,
+    multipart::{Form, Part},
+};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -476,6 +479,41 @@ async fn models_answer_with_every_documented_field() {
         "quota": user()["quota"],
     });
     get(&client, "/api/v1/ai/usage", &usage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_and_figures_answer_with_every_documented_field() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let client = world.member(&api).await.client;
+    let file = json!({
+        "id": "uuid", "filename": "string", "size": "int", "mime_type": "string", "url": "string", "created_at": "time",
+    });
+    let form = Form::new().part("file", Part::bytes(b"bytes".as_slice()).file_name("a.txt"));
+    let made = client.send(client.request(Method::POST, "/api/files/upload").multipart(form)).await.expect(201);
+    check(&made, &file, "POST /files/upload");
+    let path = format!("/v1/files/{}", made["id"].as_str().unwrap());
+    get(&client, &path, &file).await;
+    get(&client, "/api/v1/files", &list(file)).await;
+    ask(&client, Method::DELETE, &path, Value::Null, 200, &json!({ "message": "string" })).await;
+
+    let usage = json!({
+        "api_usage": [{ "date": "string", "requests": "int", "tokens": "int", "avg_response_time": "number" }],
+        "runs_summary": {
+            "total_runs": "int", "completed_runs": "int", "failed_runs": "int", "avg_execution_time": "number",
+            "success_rate": "number",
+        },
+        "top_projects": [{ "project_id": "uuid", "project_name": "string", "run_count": "int", "success_rate": "number" }],
+        "integration_usage": { "file_system": "int", "git_operations": "int", "deployment": "int" },
+    });
+    get(&client, "/v1/analytics/usage?days=7", &usage).await;
+    let performance = json!({
+        "response_times": { "p50": "number", "p95": "number", "p99": "number" },
+        "error_rates": { "4xx": "number", "5xx": "number" },
+        "throughput": { "requests_per_second": "number", "peak_rps": "number" },
+        "resource_usage": { "cpu_utilization": "number", "memory_usage": "number", "disk_usage": "number" },
+    });
+    get(&client, "/v1/analytics/performance", &performance).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,6 +73,7 @@ async fn the_description_is_whole_and_names_each_operation_once() {
                 "reset_password",
                 "get_unsubscribe_page",
                 "unsubscribe",
+                "get_file_content",
             ]
             .contains(&id);
             assert_eq!(operation["security"].is_null(), public, "{method} {path}");

@@ -241,6 +241,9 @@ async fn any_query_of_a_list_is_answered() {
         "/webhooks",
         "/chat/history",
         "/ai/models",
+        "/files",
+        "/files/00000000-0000-0000-0000-000000000000/content",
+        "/analytics/usage",
     ];
     const NAMES: &[&str] = &[
         "page",
@@ -262,6 +265,10 @@ async fn any_query_of_a_list_is_answered() {
         "project_id",
         "start_date",
         "event",
+        "days",
+        "granularity",
+        "expires",
+        "signature",
     ];
 
     let world = World::new().await;
@@ -388,12 +395,14 @@ async fn any_form_is_answered() {
         Just(&b"Content-Disposition: form-data; name=\"product_id\"\r\n"[..]),
         Just(&b"Content-Type: image/png\r\n"[..]),
         Just(&b"Content-Disposition: form-data; name=\r\n"[..]),
+        Just(&b"Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''%00%ff..%2f\r\n"[..]),
         Just(&b"00000000-0000-0000-0000-000000000000"[..]),
     ];
-    for (kind, parts) in some(&(select(KINDS), vec(part, 0..12)), 400) {
+    let paths = select(&["/api/v1/uploads/direct", "/api/v1/files/upload"][..]);
+    for (path, kind, parts) in some(&(paths, select(KINDS), vec(part, 0..12)), 600) {
         let body = parts.concat();
-        let request = client.request(Method::POST, "/api/v1/uploads/direct").header("content-type", kind);
-        answered(request.body(body.clone()), &format!("{kind} {:?}", String::from_utf8_lossy(&body))).await;
+        let request = client.request(Method::POST, path).header("content-type", kind);
+        answered(request.body(body.clone()), &format!("{path} {kind} {:?}", String::from_utf8_lossy(&body))).await;
     }
 }
 

@@ -7,7 +7,7 @@ use diesel::{
 };
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use futures_util::future::join_all;
-use harness::{Answer, Api, Client, Member, Process, World, eventually, project_root};
+use harness::{Answer, Api, Client, Member, World, eventually, project_root};
 use reqwest::{
     Method,
     multipart::{Form, Part},
@@ -15,7 +15,6 @@ use reqwest::{
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     time::Duration,
 };
 use tokio::join;
@@ -68,16 +67,6 @@ fn assert_repeated(first: &Answer, second: &Answer) {
     for header in ["content-type", "location", "etag"] {
         assert_eq!(first.headers.get(header), second.headers.get(header), "{header}");
     }
-}
-
-/// Where a process listens.
-async fn address(process: &Process) -> SocketAddr {
-    eventually("the API to listen", async || {
-        let log = process.log();
-        let line = log.lines().find(|line| line.contains("the API listens"))?;
-        serde_json::from_str::<Value>(line).ok()?["address"].as_str()?.parse().ok()
-    })
-    .await
 }
 
 async fn discard_jobs(world: &World) {
@@ -342,7 +331,7 @@ async fn work_that_was_committed_by_a_process_that_died_is_never_done_again() {
     let here = api(&world).await;
     let member = world.member(&here).await;
     let mut process = world.process(&["api"], &[settings()[0], settings()[1], ("ATELIER_LOG_FORMAT", "json")]);
-    let there = Client::new(address(&process).await).with_token(member.client.token());
+    let there = Client::new(process.address().await).with_token(member.client.token());
     let prompt = json!({ "prompt": "Once" });
     let (died, ()) = join!(keyed(&there, "/ai/generate", "k").json(&prompt).send(), async {
         eventually("the work to be committed", async || {

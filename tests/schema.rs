@@ -71,6 +71,7 @@ fn sql_type(declared: &str) -> String {
         ("Numeric", "numeric"),
         ("Inet", "inet"),
         ("Array<Text>", "ARRAY"),
+        ("Array<Int4>", "ARRAY"),
     ];
     let found = known.iter().find(|(diesel, _)| *diesel == declared).map(|(_, sql)| (*sql).to_owned());
     found.unwrap_or_else(|| format!("unknown to this test: {declared}"))

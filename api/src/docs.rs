@@ -47,6 +47,8 @@ const API_KEY: &str = "api_key";
         (name = "uploads", description = "Sending image bytes"),
         (name = "analysis", description = "What the models found"),
         (name = "jobs", description = "Queued work"),
+        (name = "files", description = "Files of any kind"),
+        (name = "analytics", description = "What an organization uses, and how it is served"),
         (name = "dashboard", description = "Figures at a glance"),
         (name = "operations", description = "For whoever runs it; without credentials"),
     ),

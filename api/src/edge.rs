@@ -5,7 +5,7 @@
 
 use crate::{
     alias::{PREFIX, canonical_method, canonical_uri},
-    auth::CallerId,
+    auth::{CallerId, CountsFor},
     error::{ApiError, Code},
     limits, security,
     state::State,
@@ -33,6 +33,10 @@ const X_API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 
+/// Left in a request whose answer is sent without its body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyUnwanted;
+
 /// The layer itself.
 pub(crate) async fn edge(
     mut request: ServiceRequest,
@@ -47,6 +51,9 @@ pub(crate) async fn edge(
         request.head_mut().uri = uri;
     }
     request.head_mut().method = canonical_method(&method);
+    if method == Method::HEAD {
+        request.extensions_mut().insert(BodyUnwanted);
+    }
     let in_api = request.path().starts_with(PREFIX);
 
     let state = request.app_data::<web::Data<State>>().cloned();
@@ -93,7 +100,7 @@ pub(crate) async fn edge(
         limits::add_headers(&mut response, state);
     }
     security::add_headers(&mut response, state.as_ref().map(|state| state.get_ref()));
-    report(&response, &id, &method, began);
+    report(&response, state.as_ref().map(|state| state.get_ref()), &id, &method, began);
     Ok(response)
 }
 
@@ -138,12 +145,17 @@ pub(crate) fn render(error: &Error, request_id: &str) -> HttpResponse {
     ApiError::new(code, error.to_string()).render(request_id)
 }
 
-/// One log line and the metrics of a request. The path is not logged: it may hold a token in its query.
-fn report(response: &ServiceResponse<BoxBody>, id: &str, method: &Method, began: Instant) {
+/// One log line, the metrics of a request, and the figures of the organization that it was for. The path is not logged: it
+/// may hold a token in its query.
+fn report(response: &ServiceResponse<BoxBody>, state: Option<&State>, id: &str, method: &Method, began: Instant) {
     let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
     let status = response.status().as_u16();
     let took = began.elapsed();
     let user = response.request().extensions().get::<CallerId>().map(|caller| caller.0);
+    let counts_for = response.request().extensions().get::<CountsFor>().copied();
+    if let (Some(CountsFor(organization)), Some(state)) = (counts_for, state) {
+        state.answered.count(organization, response.status(), took);
+    }
     tracing::info!(
         target: "api::audit",
         request_id = id,

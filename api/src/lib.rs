@@ -14,6 +14,8 @@ mod error;
 mod etag;
 mod extract;
 mod fallback;
+mod file_type;
+mod file_urls;
 mod handlers;
 mod idempotency;
 mod limits;
@@ -26,6 +28,7 @@ mod rules;
 mod security;
 mod server;
 mod state;
+mod statistics;
 mod views;
 
 pub use accounts::NewAccount;

@@ -6,11 +6,12 @@
 use crate::{
     docs,
     handlers::{
-        account_deletion, ai, ai_stream, analysis, api_keys, audit, auth, batch, chat, chat_socket, dashboard,
-        deliveries, docs as pages, execution_events, executions, images, invitation_page, invitations, jobs,
-        login_sessions, members, mfa, operations, orchestrate, orchestration_events, orchestrations, organizations,
-        password_reset, pipeline_runs, pipelines, processing_socket, products, project_repositories, projects,
-        schedules, templates, unsubscribe, uploads, usage, users, webhooks,
+        account_deletion, ai, ai_stream, analysis, analytics, api_keys, audit, auth, batch, chat, chat_socket,
+        dashboard, deliveries, docs as pages, execution_events, executions, file_content, file_upload, files, images,
+        invitation_page, invitations, jobs, login_sessions, members, mfa, operations, orchestrate,
+        orchestration_events, orchestrations, organizations, password_reset, pipeline_runs, pipelines,
+        processing_socket, products, project_repositories, projects, schedules, templates, unsubscribe, uploads, usage,
+        users, webhooks,
     },
 };
 use utoipa::openapi::OpenApi;
@@ -145,7 +146,16 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(jobs::cancel_job)
             .service(dashboard::get_stats)
             .service(dashboard::list_recent)
-            .service(dashboard::list_categories),
+            .service(dashboard::list_categories)
+            // files; `upload` before what takes any word for an id
+            .service(file_upload::upload_file)
+            .service(files::list_files)
+            .service(files::get_file)
+            .service(files::delete_file)
+            .service(file_content::get_file_content)
+            // figures of the organization
+            .service(analytics::get_usage_analytics)
+            .service(analytics::get_performance),
     );
     // sockets, without prefix
     config.service(processing_socket::follow_job).service(chat_socket::open_chat);

@@ -67,6 +67,8 @@ pub(crate) enum Category {
     Analysis,
     /// Language models; the tier says how many.
     Ai,
+    /// Signed URLs: whoever has one may use it as often as it works.
+    Signed,
     /// Everything else.
     General,
 }
@@ -82,6 +84,7 @@ impl Category {
             Self::Uploads => "uploads",
             Self::Analysis => "analysis",
             Self::Ai => "ai",
+            Self::Signed => "signed",
             Self::General => "general",
         }
     }
@@ -248,6 +251,15 @@ pub(crate) const RULES: &[Rule] = &[
     rule(GET,    "/dashboard/stats",                        Reader,  With(UsageRead),     General),
     rule(GET,    "/dashboard/recent",                       Reader,  With(UsageRead),     General),
     rule(GET,    "/dashboard/category-distribution",        Reader,  With(UsageRead),     General),
+    // files; the bytes are for whoever has their signed URL
+    rule(POST,   "/files/upload",                           Writer,  With(FilesWrite),    Uploads),
+    rule(GET,    "/files",                                  Reader,  With(FilesRead),     General),
+    rule(GET,    "/files/{id}",                             Reader,  With(FilesRead),     General),
+    rule(DELETE, "/files/{id}",                             Writer,  With(FilesWrite),    General),
+    rule(GET,    "/files/{id}/content",                     Anyone,  Refused,             Signed),
+    // figures of the organization
+    rule(GET,    "/analytics/usage",                        Reader,  With(UsageRead),     General),
+    rule(GET,    "/analytics/performance",                  Manager, With(UsageRead),     General),
 ];
 
 static BY_ROUTE: LazyLock<HashMap<(&str, &str), &Rule>> =

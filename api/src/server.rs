@@ -12,6 +12,7 @@ use crate::{
     routes,
     security::cors,
     state::State,
+    statistics::{keep_looking, keep_writing},
 };
 use actix_web::{
     App, HttpServer,
@@ -105,6 +106,8 @@ impl Server {
         background.spawn(state.live.clone().run(state.shutdown.clone()));
         background.spawn(fold_metrics(state.clone()));
         background.spawn(uses::keep_writing(state.clone()));
+        background.spawn(keep_writing(state.clone()));
+        background.spawn(keep_looking(state.clone()));
         // ends after everybody who asks it
         let mut lookups = JoinSet::new();
         lookups.spawn(state.identities.run());
@@ -126,6 +129,7 @@ impl Server {
             }
             // now: many connections to PostgreSQL end with the threads that made them
             stopping.identities.uses.write(&stopping.pool).await;
+            stopping.answered.write(&stopping.pool).await;
             handle.stop(in_time).await;
         });
         tracing::info!(%address, "the API listens");

@@ -7,6 +7,7 @@ use crate::{
     error::ApiError,
     limits::Limiter,
     live::Hub,
+    statistics::{Machine, Requests},
 };
 use anyhow::{Context, Result};
 use redis::{AsyncCommands, aio::ConnectionManager};
@@ -19,14 +20,20 @@ use shared::{
 };
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a request waits for a hint to reach Redis. The row is committed; the scheduler repairs a lost hint.
 const HINT_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Files that may come in at once: each takes as much memory as two parts of it.
+const FILES_AT_ONCE: usize = 32;
 
 /// Connections, keys and settings.
 pub(crate) struct State {
@@ -59,6 +66,12 @@ pub(crate) struct State {
     pub(crate) durations: Durations,
     /// Requests in work.
     pub(crate) requests: TaskTracker,
+    /// For each file that comes in.
+    pub(crate) room_for_files: Arc<Semaphore>,
+    /// Requests that were answered, by organization.
+    pub(crate) answered: Requests,
+    /// How busy the machine is.
+    pub(crate) machine: Machine,
     draining: AtomicBool,
     queues: BTreeMap<&'static str, Queue>,
 }
@@ -83,6 +96,9 @@ impl State {
             started: Instant::now(),
             durations: Durations::default(),
             requests: TaskTracker::new(),
+            room_for_files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
+            answered: Requests::default(),
+            machine: Machine::default(),
             draining: AtomicBool::new(false),
             limiter: Limiter::new(config.rate_limits.then(|| redis.clone()), &config.redis.prefix),
             queues: queues

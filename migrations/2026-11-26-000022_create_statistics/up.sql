@@ -13,6 +13,9 @@ CREATE TABLE usage_hours (
 );
 -- prune
 CREATE INDEX usage_hours_hour_idx ON usage_hours (hour);
+-- what was used before anybody kept the sums
+INSERT INTO usage_hours (organization_id, hour, tokens)
+    SELECT organization_id, date_trunc('hour', created_at, 'UTC'), sum(total_tokens) FROM usage_records GROUP BY 1, 2;
 
 -- How one replica of the API answered an organization in one minute.
 CREATE TABLE request_minutes (
@@ -21,10 +24,12 @@ CREATE TABLE request_minutes (
     minute          timestamptz NOT NULL,
     replica         uuid NOT NULL,
     requests        bigint NOT NULL,
+    -- of all requests together
+    response_ms     double precision NOT NULL,
     errors_4xx      bigint NOT NULL,
     errors_5xx      bigint NOT NULL,
-    -- requests of the busiest second
-    peak_second     bigint NOT NULL,
+    -- requests of each of its seconds
+    seconds         integer[] NOT NULL CHECK (cardinality(seconds) = 60),
     -- how long they took: a histogram in a form that can be added up
     histogram       bytea NOT NULL,
     PRIMARY KEY (organization_id, minute, replica)

@@ -4,7 +4,7 @@
 //! A chore may be cut at any `await`, when the process stops or stops leading: whatever it has not committed is done
 //! by the next turn, here or elsewhere.
 
-use crate::{Context, config::Pace, cron, objects::Objects, prune, requeue::Requeue, rescue::Rescue};
+use crate::{Context, config::Pace, cron, objects::Objects, prune, requeue::Requeue, rescue::Rescue, uploads};
 use anyhow::{Context as _, Result};
 use metrics::{counter, histogram};
 use std::time::{Duration, Instant};
@@ -25,17 +25,20 @@ pub(crate) enum Chore {
     Prune,
     /// Deletes the objects of deleted rows.
     Objects(Objects),
+    /// Clears away what uploads have left that never came to their end.
+    Uploads,
 }
 
 impl Chore {
     /// Every chore, as it is before its first turn.
-    pub(crate) fn all() -> [Self; 5] {
+    pub(crate) fn all() -> [Self; 6] {
         [
             Self::Requeue(Requeue::default()),
             Self::Rescue(Rescue::new()),
             Self::Cron,
             Self::Prune,
             Self::Objects(Objects::default()),
+            Self::Uploads,
         ]
     }
 
@@ -46,6 +49,7 @@ impl Chore {
             Self::Cron => "cron",
             Self::Prune => "prune",
             Self::Objects(_) => "objects",
+            Self::Uploads => "uploads",
         }
     }
 
@@ -55,7 +59,7 @@ impl Chore {
             Self::Requeue(_) => Duration::from_secs(1),
             Self::Rescue(_) => pace.rescue,
             Self::Cron => pace.cron,
-            Self::Prune => pace.prune,
+            Self::Prune | Self::Uploads => pace.prune,
             Self::Objects(_) => pace.objects,
         }
     }
@@ -66,7 +70,7 @@ impl Chore {
             // millions of jobs may have to be pushed after a loss
             Self::Requeue(_) => 600,
             Self::Rescue(_) => 20,
-            Self::Cron | Self::Prune | Self::Objects(_) => 120,
+            Self::Cron | Self::Prune | Self::Objects(_) | Self::Uploads => 120,
         })
     }
 
@@ -78,6 +82,7 @@ impl Chore {
             Self::Cron => cron::turn(context).await,
             Self::Prune => prune::turn(context).await,
             Self::Objects(objects) => objects.turn(context).await,
+            Self::Uploads => uploads::turn(context).await,
         }
     }
 

@@ -58,11 +58,11 @@ pub struct Retention {
     pub jobs: Duration,
     /// Login sessions that ended, or that nobody can refresh any more.
     pub sessions: Duration,
-    /// Uploads that were announced and never came.
+    /// Uploads that were announced and never came, or that were begun and never came to their end.
     pub uploads: Duration,
     /// Webhook deliveries and mails with their jobs.
     pub deliveries: Duration,
-    /// Usage records, and what was spent of budgets.
+    /// Usage records, the sums of usage, and what was spent of budgets.
     pub usage: Duration,
     /// The log of what changed access.
     pub audit: Duration,

@@ -11,6 +11,7 @@ mod pauses;
 mod prune;
 mod requeue;
 mod rescue;
+mod uploads;
 
 pub use config::{Config, Pace, Retention};
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Rows per statement.
 const PAGE: i64 = 500;
 
+/// The same where there are very many, small ones.
+const LARGE_PAGE: i64 = 10_000;
+
 /// Statements of one kind per turn; the rest waits for the next turn.
 const PAGES: usize = 100;
 
@@ -42,6 +45,18 @@ const UPLOADS: &str = "WITH gone AS ( \
 
 const USAGE: &str = "DELETE FROM usage_records WHERE id IN \
     (SELECT id FROM usage_records WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+
+/// Sums of the use of an organization.
+const HOURS: &str = "DELETE FROM usage_hours WHERE (organization_id, hour) IN ( \
+    SELECT organization_id, hour FROM usage_hours WHERE hour < $1 ORDER BY hour LIMIT $2)";
+
+const DAYS: &str = "DELETE FROM orchestration_days WHERE (organization_id, project_id, day) IN ( \
+    SELECT organization_id, project_id, day FROM orchestration_days WHERE day < ($1 AT TIME ZONE 'UTC')::date \
+    ORDER BY day LIMIT $2)";
+
+/// How requests were answered; an hour is looked at.
+const MINUTES: &str = "DELETE FROM request_minutes WHERE (organization_id, minute, replica) IN ( \
+    SELECT organization_id, minute, replica FROM request_minutes WHERE minute < $1 ORDER BY minute LIMIT $2)";
 
 /// What organizations spent in months that are over; the budget of a job goes with the job.
 const BUDGETS: &str = "DELETE FROM budgets WHERE (scope, period) IN ( \
@@ -84,6 +99,9 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     deleted += prune(&mut conn, DELIVERIES, before(retention.deliveries)).await?;
     deleted += prune(&mut conn, MAILS, before(retention.deliveries)).await?;
     deleted += prune(&mut conn, USAGE, before(retention.usage)).await?;
+    deleted += prune(&mut conn, HOURS, before(retention.usage)).await?;
+    deleted += prune(&mut conn, DAYS, before(retention.usage)).await?;
+    deleted += prune_pages(&mut conn, MINUTES, before(A_DAY), LARGE_PAGE).await?;
     deleted += prune(&mut conn, BUDGETS, before(retention.usage)).await?;
     deleted += prune(&mut conn, WINDOWS, before(WINDOWS_KEPT)).await?;
     deleted += prune(&mut conn, ANSWERS, before(IdempotencyKey::KEPT)).await?;
@@ -104,12 +122,21 @@ async fn prune_jobs(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Resu
 }
 
 async fn prune(conn: &mut AsyncPgConnection, statement: &'static str, before: DateTime<Utc>) -> Result<u64> {
+    prune_pages(conn, statement, before, PAGE).await
+}
+
+async fn prune_pages(
+    conn: &mut AsyncPgConnection,
+    statement: &'static str,
+    before: DateTime<Utc>,
+    page: i64,
+) -> Result<u64> {
     let mut deleted = 0;
     for _ in 0..PAGES {
-        let page =
-            diesel::sql_query(statement).bind::<Timestamptz, _>(before).bind::<BigInt, _>(PAGE).execute(conn).await?;
-        deleted += page as u64;
-        if page < PAGE as usize {
+        let gone =
+            diesel::sql_query(statement).bind::<Timestamptz, _>(before).bind::<BigInt, _>(page).execute(conn).await?;
+        deleted += gone as u64;
+        if gone < page as usize {
             break;
         }
     }

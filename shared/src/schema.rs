@@ -180,6 +180,7 @@ table! { files (id) {
     id -> Uuid, organization_id -> Uuid, user_id -> Uuid, orchestration_id -> Nullable<Uuid>, filename -> Text,
     size -> Int8, mime_type -> Text, s3_key -> Text, created_at -> Timestamptz,
 } }
+table! { file_uploads (key) { key -> Text, upload_id -> Nullable<Text>, created_at -> Timestamptz, } }
 table! { project_repositories (project_id) {
     project_id -> Uuid, head -> Text, s3_key -> Text, size -> Int8, commits -> Int4, updated_at -> Timestamptz,
 } }
@@ -187,8 +188,8 @@ table! { usage_hours (organization_id, hour) {
     organization_id -> Uuid, hour -> Timestamptz, requests -> Int8, response_ms -> Float8, tokens -> Int8,
 } }
 table! { request_minutes (organization_id, minute, replica) {
-    organization_id -> Uuid, minute -> Timestamptz, replica -> Uuid, requests -> Int8, errors_4xx -> Int8,
-    errors_5xx -> Int8, peak_second -> Int8, histogram -> Bytea,
+    organization_id -> Uuid, minute -> Timestamptz, replica -> Uuid, requests -> Int8, response_ms -> Float8,
+    errors_4xx -> Int8, errors_5xx -> Int8, seconds -> Array<Int4>, histogram -> Bytea,
 } }
 table! { orchestration_days (organization_id, project_id, day) {
     organization_id -> Uuid, project_id -> Uuid, day -> Date, started -> Int8, completed -> Int8, failed -> Int8,
@@ -257,6 +258,7 @@ allow_tables_to_appear_in_same_query!(
     templates,
     orchestrations,
     files,
+    file_uploads,
     project_repositories,
     usage_hours,
     request_minutes,

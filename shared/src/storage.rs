@@ -1,5 +1,9 @@
 //! Objects: the keys that everybody agrees on, and a client for any S3 API.
 
+mod parts;
+
+pub use parts::{PART_BYTES, StoredPart};
+
 use crate::config;
 use anyhow::{Context, Result};
 use aws_sdk_s3::{
@@ -52,6 +56,11 @@ pub fn image_key(user_id: Uuid, product_id: Uuid, filename: &str) -> String {
         .collect();
     let name: String = kept.chars().rev().collect();
     format!("products/{user_id}/{product_id}/{random}_{name}")
+}
+
+/// Key of a file that a user has uploaded.
+pub fn uploaded_file_key(user_id: Uuid, file_id: Uuid) -> String {
+    format!("files/{user_id}/{file_id}")
 }
 
 /// Key of what a node of an execution left, if it is too large for its row. Every attempt writes the same one.

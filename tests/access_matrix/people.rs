@@ -2,6 +2,10 @@
 
 use super::{ROLES, table::Route};
 use harness::{Api, Client, Member, World, project_root};
+use reqwest::{
+    Method,
+    multipart::{Form, Part},
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -83,6 +87,8 @@ async fn things(world: &World, member: &Member, inviter: &Member) -> BTreeMap<&'
     let hook = json!({ "url": "https://hooks.example.com/", "events": ["job.completed"], "name": "Of the house" });
     let hook = id(&client.post("/webhooks", hook).await.expect(201));
     let delivery = client.post(&format!("/webhooks/{hook}/test"), json!({})).await.expect(202);
+    let form = Form::new().part("file", Part::bytes(b"of the house".as_slice()).file_name("house.txt"));
+    let file = client.send(client.request(Method::POST, "/api/v1/files/upload").multipart(form)).await.expect(201);
     let key = json!({ "name": "of the house", "permissions": ["ai:read"] });
     let key = id(&client.post("/api-keys", key).await.expect(201));
     login(member).await;
@@ -105,6 +111,7 @@ async fn things(world: &World, member: &Member, inviter: &Member) -> BTreeMap<&'
         ("/batch/{job_id}", batch),
         ("/webhooks/{id}", hook),
         ("/webhooks/{id}/deliveries/{delivery_id}", delivery["delivery_id"].as_str().unwrap().to_owned()),
+        ("/files/{id}", id(&file)),
         ("/api-keys/{id}", key),
         ("/auth/sessions/{id}", id(session)),
         ("/organizations/current/members/{user_id}", member.id().to_string()),

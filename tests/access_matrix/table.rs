@@ -282,9 +282,18 @@ pub(super) const ROUTES: &[Route] = &[
     route("GET",    "/dashboard/stats",                         All,      With("usage:read"),        Nothing),
     route("GET",    "/dashboard/recent",                        All,      With("usage:read"),        Nothing),
     route("GET",    "/dashboard/category-distribution",         All,      With("usage:read"),        Nothing),
+    // files: one user's; their bytes are for whoever has a signed URL
+    route("POST",   "/files/upload",                            Writers,  With("files:write"),       Nothing),
+    route("GET",    "/files",                                   All,      With("files:read"),        Nothing),
+    route("GET",    "/files/{id}",                              All,      With("files:read"),        Own),
+    route("GET",    "/files/{id}/content",                      Anyone,   NONE,                      Nothing),
+    // figures: the organization's
+    route("GET",    "/analytics/usage",                         All,      With("usage:read"),        Nothing),
+    route("GET",    "/analytics/performance",                   Managers, With("usage:read"),        Nothing),
     // what ends something
     route("DELETE", "/auth/sessions/{id}",                      All,      NONE,                      Own),
     route("DELETE", "/api-keys/{id}",                           Writers,  NONE,                      Own),
+    route("DELETE", "/files/{id}",                              Writers,  With("files:write"),       Own),
     route("DELETE", "/webhooks/{id}",                           Writers,  With("webhooks:write"),    Own),
     route("DELETE", "/batch/{job_id}",                          Writers,  With("analysis:write"),    Own),
     route("DELETE", "/products/{product_id}/images/{image_id}", Writers,  With("products:write"),    Own),

@@ -1,8 +1,11 @@
 //! Real processes of the program under test, to be killed, stopped and continued.
 
+use crate::eventually;
 use guard::{Ending, Guarded, Identity, Signal};
+use serde_json::Value;
 use std::{
     fs::{self, File},
+    net::SocketAddr,
     path::PathBuf,
     process::Command,
     time::Duration,
@@ -69,10 +72,34 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Where it listens, if it is an API that logs JSON.
+    pub async fn address(&self) -> SocketAddr {
+        eventually("the API to listen", async || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("the API listens"))?;
+            serde_json::from_str::<Value>(line).ok()?["address"].as_str()?.parse().ok()
+        })
+        .await
+    }
+
     /// Its memory in bytes (resident set).
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory it ever had, or since [`Process::forget_peak`], in bytes.
+    pub fn peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Lets the peak begin with what it has now.
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 }

@@ -3,7 +3,7 @@
 //! It runs before any extractor. The extractors of a handler run side by side and the first error is the answer: were the
 //! look-up one of them, who is not let in would hear what is wrong with the body instead, because that is found out sooner.
 
-use super::caller::{Caller, CallerId, Shown};
+use super::caller::{Caller, CallerId, CountsFor, Shown};
 use crate::{
     alias::PREFIX,
     error::ApiError,
@@ -59,6 +59,7 @@ async fn let_in(state: &State, rule: &Rule, request: &ServiceRequest) -> Result<
     };
     // for the log line, also of one that is refused
     request.extensions_mut().insert(CallerId(caller.user_id));
+    request.extensions_mut().insert(CountsFor(caller.organization_id));
     limits::check(state, request, rule, &caller, early).await?;
     check(rule, &caller)?;
     caller.count_use(state);

@@ -51,6 +51,10 @@ pub(crate) enum Credential {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallerId(pub(crate) Uuid);
 
+/// Left in a request whose answer counts among those to this organization.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CountsFor(pub(crate) Uuid);
+
 /// Credentials as they were sent; not checked yet.
 #[derive(Clone)]
 pub(crate) enum Shown {

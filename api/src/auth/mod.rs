@@ -14,5 +14,5 @@ pub(crate) mod tries;
 pub(crate) mod uses;
 
 pub(crate) use admission::admit;
-pub(crate) use caller::{Caller, CallerId};
+pub(crate) use caller::{Caller, CallerId, CountsFor};
 pub use passwords::PasswordPolicy;

@@ -1,27 +1,14 @@
 //! Reading a directly uploaded image: the form goes to a temporary file as it comes, never into memory as a whole.
 
+use super::form::{EMPTY, Form, MAX_FILE_BYTES, MISSING, TWICE, base_name, too_large};
 use crate::error::{ApiError, Detail};
 use actix_multipart::{Field, Multipart};
-use futures_util::StreamExt;
-use std::time::Duration;
 use tempfile::NamedTempFile;
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
-
-/// Largest image that is accepted, in bytes.
-pub(crate) const MAX_IMAGE_BYTES: u64 = 50 * 1024 * 1024;
 
 /// The types of image that are accepted.
 pub(crate) const IMAGE_TYPES: [&str; 4] = ["image/jpeg", "image/png", "image/webp", "image/gif"];
-
-/// A form that is longer than this is not even read to its end in order to say what is wrong with it.
-const MAX_FORM_BYTES: u64 = 2 * MAX_IMAGE_BYTES;
-
-/// What to say of a part that came before.
-const TWICE: &str = "This part comes more than once; send one image at a time.";
-
-/// How long a sender may be silent.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An upload with all its parts, found valid.
 #[derive(Debug)]
@@ -41,28 +28,28 @@ pub(crate) struct UploadedFile {
 
 impl UploadForm {
     /// Reads a form to its end, so that the sender gets to see every problem at once.
-    pub(crate) async fn read(mut form: Multipart) -> Result<Self, ApiError> {
+    pub(crate) async fn read(form: Multipart) -> Result<Self, ApiError> {
         let (mut product_id, mut file) = (None, None);
         let mut problems = Vec::new();
-        let mut budget = MAX_FORM_BYTES;
-        while let Some(field) = next(&mut form).await? {
+        let mut form = Form::new(form);
+        while let Some(field) = form.next().await? {
             match field.name() {
                 Some(name @ "product_id") if product_id.is_some() => {
                     problems.push(Detail::new(name, TWICE));
-                    skip(field, &mut budget).await?;
+                    form.skip(field).await?;
                 }
                 Some(name @ "file") if file.is_some() => {
                     problems.push(Detail::new(name, TWICE));
-                    skip(field, &mut budget).await?;
+                    form.skip(field).await?;
                 }
-                Some("product_id") => product_id = read_product_id(field, &mut budget, &mut problems).await?,
-                Some("file") => file = read_file(field, &mut budget, &mut problems).await?,
-                Some(_) | None => skip(field, &mut budget).await?,
+                Some("product_id") => product_id = read_product_id(&mut form, field, &mut problems).await?,
+                Some("file") => file = read_file(&mut form, field, &mut problems).await?,
+                Some(_) | None => form.skip(field).await?,
             }
         }
         for (name, is_missing) in [("product_id", product_id.is_none()), ("file", file.is_none())] {
             if is_missing && !problems.iter().any(|problem| problem.field == name) {
-                problems.push(Detail::new(name, "This part is missing."));
+                problems.push(Detail::new(name, MISSING));
             }
         }
         match (product_id, file) {
@@ -72,38 +59,13 @@ impl UploadForm {
     }
 }
 
-async fn next(form: &mut Multipart) -> Result<Option<Field>, ApiError> {
-    match timeout(PATIENCE, form.next()).await {
-        Ok(field) => field.transpose().map_err(|error| unreadable(&error.to_string())),
-        Err(_) => Err(unreadable("nothing came for 30 seconds")),
-    }
-}
-
-/// The next piece of a part, charged against what may be read of the form at all.
-async fn piece(field: &mut Field, budget: &mut u64) -> Result<Option<bytes::Bytes>, ApiError> {
-    let piece = match timeout(PATIENCE, field.next()).await {
-        Ok(piece) => piece.transpose().map_err(|error| unreadable(&error.to_string()))?,
-        Err(_) => return Err(unreadable("nothing came for 30 seconds")),
-    };
-    if let Some(piece) = &piece {
-        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        *budget = budget.checked_sub(length).ok_or_else(|| ApiError::invalid_field("file", too_large()))?;
-    }
-    Ok(piece)
-}
-
-async fn skip(mut field: Field, budget: &mut u64) -> Result<(), ApiError> {
-    while piece(&mut field, budget).await?.is_some() {}
-    Ok(())
-}
-
 async fn read_product_id(
+    form: &mut Form,
     mut field: Field,
-    budget: &mut u64,
     problems: &mut Vec<Detail>,
 ) -> Result<Option<Uuid>, ApiError> {
     let mut text = Vec::new();
-    while let Some(piece) = piece(&mut field, budget).await? {
+    while let Some(piece) = form.piece(&mut field).await? {
         // no spelling of a UUID is longer
         if text.len() <= 64 {
             text.extend_from_slice(&piece[..piece.len().min(64)]);
@@ -117,28 +79,28 @@ async fn read_product_id(
 }
 
 async fn read_file(
+    form: &mut Form,
     mut field: Field,
-    budget: &mut u64,
     problems: &mut Vec<Detail>,
 ) -> Result<Option<UploadedFile>, ApiError> {
     let filename = field.content_disposition().and_then(|disposition| disposition.get_filename());
-    let filename = base_name(filename.unwrap_or("image")).to_owned();
+    let filename = base_name(filename.unwrap_or_default(), "image").to_owned();
     let declared = field.content_type().map(|mime| mime.essence_str().to_owned());
     let content_type = image_type(declared.as_deref(), &filename);
     let spool = actix_web::web::block(NamedTempFile::new).await.map_err(ApiError::internal)?;
     let spool = spool.map_err(ApiError::internal)?;
     let mut file = tokio::fs::File::from_std(spool.reopen().map_err(ApiError::internal)?);
     let mut size = 0_u64;
-    while let Some(piece) = piece(&mut field, budget).await? {
+    while let Some(piece) = form.piece(&mut field).await? {
         size += u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        if size <= MAX_IMAGE_BYTES {
+        if size <= MAX_FILE_BYTES {
             file.write_all(&piece).await.map_err(ApiError::internal)?;
         }
     }
     file.flush().await.map_err(ApiError::internal)?;
     if size == 0 {
-        problems.push(Detail::new("file", "The file is empty."));
-    } else if size > MAX_IMAGE_BYTES {
+        problems.push(Detail::new("file", EMPTY));
+    } else if size > MAX_FILE_BYTES {
         problems.push(Detail::new("file", too_large()));
     }
     match content_type {
@@ -171,36 +133,9 @@ fn image_type(declared: Option<&str>, filename: &str) -> Option<String> {
     }
 }
 
-/// The name without the folders that some senders put before it, at most 255 characters, never empty.
-pub(crate) fn base_name(filename: &str) -> &str {
-    let name = filename.rsplit(['/', '\\']).next().unwrap_or_default().trim();
-    let end = name.char_indices().nth(255).map_or(name.len(), |(at, _)| at);
-    match &name[..end] {
-        "" => "image",
-        name => name,
-    }
-}
-
-/// What to say about an image that is too large.
-pub(crate) fn too_large() -> String {
-    format!("The file is too large: at most {MAX_IMAGE_BYTES} bytes (50 MB) are accepted.")
-}
-
-fn unreadable(reason: &str) -> ApiError {
-    ApiError::invalid_field("body", format!("The form cannot be read: {reason}."))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_loses_its_folders() {
-        assert_eq!(base_name("C:\\photos\\mug.jpg"), "mug.jpg");
-        assert_eq!(base_name("../../etc/mug.png"), "mug.png");
-        assert_eq!(base_name("photos/"), "image");
-        assert_eq!(base_name(&"ä".repeat(300)).chars().count(), 255);
-    }
 
     #[test]
     fn the_name_decides_only_where_the_type_is_not_known() {

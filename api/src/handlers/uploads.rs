@@ -1,8 +1,9 @@
 //! Uploads: by a presigned URL and a confirmation, or directly through the API.
 
 use super::{
+    form::{MAX_FILE_BYTES, base_name, too_large},
     submit::{Submission, push, submit},
-    upload_form::{IMAGE_TYPES, MAX_IMAGE_BYTES, UploadForm, UploadedFile, base_name, too_large},
+    upload_form::{IMAGE_TYPES, UploadForm, UploadedFile},
 };
 use crate::{
     auth::Caller, error::ApiError, extract::Valid, idempotency::once, metering, state::State, views::URL_VALID,
@@ -48,7 +49,7 @@ fn image_type(content_type: &str, (): &()) -> garde::Result {
 
 fn image_size(size: &i64, (): &()) -> garde::Result {
     match u64::try_from(*size) {
-        Ok(1..=MAX_IMAGE_BYTES) => Ok(()),
+        Ok(1..=MAX_FILE_BYTES) => Ok(()),
         Ok(0) | Err(_) => Err(garde::Error::new("must be at least 1")),
         Ok(_) => Err(garde::Error::new(too_large())),
     }
@@ -112,7 +113,7 @@ pub(crate) async fn presign_upload(
     let Valid(body) = body;
     let mut conn = state.conn().await?;
     super::products::find(&mut conn, body.product_id, caller.user_id).await?;
-    let filename = base_name(&body.filename);
+    let filename = base_name(&body.filename, "image");
     let s3_key = storage::image_key(caller.user_id, body.product_id, filename);
     let upload_url = state
         .storage
@@ -293,6 +294,7 @@ async fn accept(
     Ok(job_id)
 }
 
-fn storage_failed(error: anyhow::Error) -> ApiError {
+/// 502 about the store.
+pub(super) fn storage_failed(error: anyhow::Error) -> ApiError {
     ApiError::integration("The object store failed; try again in a moment", error)
 }

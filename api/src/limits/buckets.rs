@@ -104,6 +104,7 @@ fn of_category(
         Category::Uploads => requests.uploads,
         Category::Analysis => requests.analysis,
         Category::General => requests.general,
+        Category::Signed => return None,
         Category::Ai => RequestLimit { rate: tier?.user_rate()?, per: Per::User },
     };
     let subject = match per {

@@ -3,10 +3,12 @@
 
 mod account;
 mod analysis;
+pub(crate) mod analytics;
 mod api_key;
 mod completion;
 mod execution;
 mod execution_event;
+mod file;
 mod frame;
 mod image;
 mod integration_operation;
@@ -33,6 +35,7 @@ pub(crate) use completion::{
 };
 pub(crate) use execution::{ExecutionSummary, ExecutionView, duration_ms, failed_node, failure_code, results};
 pub(crate) use execution_event::{About, PublicEvent};
+pub(crate) use file::FileView;
 pub(crate) use frame::Frame;
 pub(crate) use image::{ImageView, URL_VALID};
 pub(crate) use job::{JobView, status_word};
@@ -54,6 +57,7 @@ pub(crate) use word_lists::{
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
+use std::fmt;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -79,9 +83,15 @@ impl From<DateTime<Utc>> for Time {
     }
 }
 
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+        to.collect_str(self)
     }
 }
 

@@ -69,7 +69,7 @@ impl DeletedAccount {
         let images = product_images::table.filter(product_images::user_id.eq(user_id)).select(product_images::id);
         let images: Vec<Uuid> = images.load(conn).await?;
         ObjectDeletion::insert_of_images(conn, &images).await?;
-        note_files(conn, user_id, &left_alone).await?;
+        note_objects(conn, user_id, &left_alone).await?;
         hand_over_projects(conn, user_id).await?;
         // these do not point at the user, who may be any scope
         let scopes: Vec<Uuid> = left_alone.iter().copied().chain([user_id]).collect();
@@ -183,7 +183,7 @@ async fn hand_over_projects(conn: &mut AsyncPgConnection, user_id: Uuid) -> Quer
 }
 
 /// Notes the objects of the account's files, and those that go with organizations: files and repositories.
-async fn note_files(conn: &mut AsyncPgConnection, user_id: Uuid, organizations: &[Uuid]) -> QueryResult<()> {
+async fn note_objects(conn: &mut AsyncPgConnection, user_id: Uuid, organizations: &[Uuid]) -> QueryResult<()> {
     diesel::sql_query(
         "INSERT INTO object_deletions (key) \
          SELECT s3_key FROM files WHERE user_id = $1 OR organization_id = ANY($2) \

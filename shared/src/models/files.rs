@@ -2,7 +2,7 @@
 
 use crate::schema::files;
 use chrono::{DateTime, Utc};
-use diesel::prelude::*;
+use diesel::{prelude::*, sql_types::Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -50,5 +50,35 @@ impl File {
     pub async fn insert(conn: &mut AsyncPgConnection, new: &[NewFile]) -> QueryResult<()> {
         diesel::insert_into(files::table).values(new).on_conflict_do_nothing().execute(conn).await?;
         Ok(())
+    }
+
+    /// Notes one file.
+    pub async fn insert_one(conn: &mut AsyncPgConnection, new: &NewFile) -> QueryResult<Self> {
+        diesel::insert_into(files::table).values(new).returning(Self::as_returning()).get_result(conn).await
+    }
+
+    /// The file, if it exists and is this user's.
+    pub async fn find(conn: &mut AsyncPgConnection, id: Uuid, user_id: Uuid) -> QueryResult<Option<Self>> {
+        let file = files::table.find(id).filter(files::user_id.eq(user_id));
+        file.select(Self::as_select()).first(conn).await.optional()
+    }
+
+    /// The file, whoever's it is.
+    pub async fn find_of_anyone(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<Self>> {
+        files::table.find(id).select(Self::as_select()).first(conn).await.optional()
+    }
+
+    /// Deletes a file, and notes its object to be deleted, in one statement; `false` if this user has no such file.
+    pub async fn delete(conn: &mut AsyncPgConnection, id: Uuid, user_id: Uuid) -> QueryResult<bool> {
+        let noted = diesel::sql_query(
+            "WITH gone AS (DELETE FROM files WHERE id = $1 AND user_id = $2 RETURNING s3_key) \
+             INSERT INTO object_deletions (key) SELECT s3_key FROM gone \
+             ON CONFLICT (key) DO UPDATE SET created_at = now()",
+        )
+        .bind::<SqlUuid, _>(id)
+        .bind::<SqlUuid, _>(user_id)
+        .execute(conn)
+        .await?;
+        Ok(noted > 0)
     }
 }

@@ -1,4 +1,5 @@
-//! Usage: one row for each request that asked a model, and for each model call of a run or an orchestration. It outlives the jobs.
+//! Usage: one row for each request that asked a model, and for each model call of a run or an orchestration. It outlives the
+//! jobs. The tokens are added to the hours of the organizations in the same statement.
 
 use crate::kind::Kind;
 use diesel::{
@@ -9,8 +10,10 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 /// A request that ended before it asked anybody is a request all the same; a call of a run that was never sent is none.
-/// A job that is not completed is a failed request, and what its calls cost was spent.
-const INSERT: &str = "INSERT INTO usage_records (id, organization_id, user_id, job_id, endpoint, model, prompt_tokens, \
+/// A job that is not completed is a failed request, and what its calls cost was spent. Only rows that are new count in the
+/// hours; those are held in the order of the organizations, so that nobody waits in a circle.
+const INSERT: &str = "WITH written AS ( \
+    INSERT INTO usage_records (id, organization_id, user_id, job_id, endpoint, model, prompt_tokens, \
         completion_tokens, total_tokens, cost_nanos, status, response_time_ms, created_at) \
     SELECT jobs.id, jobs.organization_id, jobs.user_id, jobs.id, \
         COALESCE(jobs.payload ->> 'endpoint', '/ai/generate'), COALESCE(jobs.payload ->> 'model', ''), \
@@ -30,7 +33,12 @@ const INSERT: &str = "INSERT INTO usage_records (id, organization_id, user_id, j
         COALESCE(llm_calls.finished_at, now()) \
     FROM llm_calls JOIN jobs ON jobs.id = llm_calls.job_id \
     WHERE llm_calls.job_id = ANY($1) AND llm_calls.sends > 0 AND jobs.kind IN ($4, $5) \
-    ON CONFLICT DO NOTHING";
+    ON CONFLICT DO NOTHING RETURNING organization_id, created_at, total_tokens \
+) \
+INSERT INTO usage_hours AS sums (organization_id, hour, tokens) \
+SELECT organization_id, date_trunc('hour', created_at, 'UTC') AS hour, sum(total_tokens) FROM written \
+GROUP BY 1, 2 HAVING sum(total_tokens) > 0 ORDER BY 1, 2 \
+ON CONFLICT (organization_id, hour) DO UPDATE SET tokens = sums.tokens + excluded.tokens";
 
 /// Writes down what jobs that have ended used.
 pub(super) async fn insert_of_ended(conn: &mut AsyncPgConnection, ended: &[Uuid]) -> QueryResult<()> {

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use s3s::{
-    S3, S3Request, S3Response, S3Result,
+    S3, S3ErrorCode, S3Request, S3Response, S3Result,
     dto::{
         AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
         CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput,
@@ -103,7 +103,11 @@ impl S3 for Files {
         &self,
         request: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        on_object!(self, request, abort_multipart_upload)
+        let aborted: S3Result<_> = on_object!(self, request, abort_multipart_upload);
+        // there is one pair of keys: whose upload it is not is nobody's, because it has ended
+        aborted.map_err(|error| {
+            if *error.code() == S3ErrorCode::AccessDenied { S3ErrorCode::NoSuchUpload.into() } else { error }
+        })
     }
 
     async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
