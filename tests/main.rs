@@ -50,6 +50,7 @@ mod scheduler;
 mod schedules;
 mod schema;
 mod secrets_in_logs;
+mod socket_io;
 mod throughput;
 mod tokens;
 mod uploads;

@@ -24,6 +24,7 @@ mod routes;
 mod rules;
 mod security;
 mod server;
+mod socket_io;
 mod state;
 mod views;
 

@@ -11,6 +11,7 @@ use crate::{
         login_sessions, members, mfa, operations, organizations, password_reset, pipeline_runs, pipelines,
         processing_socket, products, schedules, unsubscribe, uploads, usage, users, webhooks,
     },
+    socket_io::bridge,
 };
 use utoipa::openapi::OpenApi;
 use utoipa_actix_web::{AppExt, scope, service_config::ServiceConfig};
@@ -128,7 +129,11 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(dashboard::list_categories),
     );
     // sockets, without prefix
-    config.service(processing_socket::follow_job).service(chat_socket::open_chat);
+    config
+        .service(processing_socket::follow_job)
+        .service(chat_socket::open_chat)
+        .service(bridge::open_socket_io)
+        .service(bridge::send_to_socket_io);
     // where the link of a mail leads
     config.service(password_reset::show_reset_page);
     // pages that mails lead to, without prefix

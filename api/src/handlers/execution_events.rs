@@ -19,7 +19,7 @@ use actix_web::{
 use futures_util::stream;
 use serde::Deserialize;
 use shared::events::Event;
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     time::{self, MissedTickBehavior},
@@ -87,7 +87,7 @@ pub(crate) async fn follow_execution(
     let follower = Follower { sender, about: About::new(&execution, &job) };
     let sockets = state.sockets.clone();
     sockets.spawn(async move {
-        let feed = Feed::follow(&state, *id, last).await;
+        let feed = Feed::follow(&state, *id, last);
         follower.relay(&state, &slot, feed).await;
         slot.give_back().await;
     });
@@ -145,14 +145,14 @@ impl Follower {
         }
     }
 
-    async fn send_all(&mut self, events: Vec<Event>) -> Result<(), Over> {
+    async fn send_all(&mut self, events: Vec<Arc<Event>>) -> Result<(), Over> {
         for event in events {
-            self.send(event).await?;
+            self.send(&event).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, event: Event) -> Result<(), Over> {
+    async fn send(&mut self, event: &Event) -> Result<(), Over> {
         let event = self.about.tell(event);
         self.put(frame(&event)).await?;
         if event.is_last { Err(Over) } else { Ok(()) }

@@ -15,7 +15,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, delete, get, post, put, web};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use serde_json::{Value, json};
 use shared::{
-    events::{self, Notice},
+    events::Notice,
     models::{Execution, NewPipeline, Pipeline, PipelineChanges, PipelineRow, PipelineStatus},
     pipeline::{node_types, normalized},
 };
@@ -297,13 +297,9 @@ async fn show(
     Ok(response.insert_header(etag(pipeline.version)).json(PipelineView::new(pipeline, executions)))
 }
 
-/// Tells the members of the organization who listen; nobody else is harmed if nobody does.
+/// Tells the members of the organization who listen.
 async fn notify(state: &State, caller: &Caller, name: &str, data: Value) {
-    let channel = events::organization_channel(&state.config.redis.prefix, caller.organization_id);
-    match serde_json::to_string(&Notice { r#type: name.to_owned(), data }) {
-        Ok(message) => state.publish(&channel, &message).await,
-        Err(error) => tracing::error!(%error, "a notice cannot be written as JSON"),
-    }
+    state.notify(caller.organization_id, &Notice { r#type: name.to_owned(), data }).await;
 }
 
 /// What a body really changes.
