@@ -72,6 +72,7 @@ async fn those_in_a_room_hear_who_comes_and_goes_and_what_runs() {
     let run = start(&member, &id).await;
     finish(world.take(run).await).await;
     hears_all_of(&mut browser, "one", run).await;
+    hears_all_of(&mut browser, "two", run).await;
     browser.hears_nothing("colleague").await;
 
     browser.close("two").await;

@@ -174,8 +174,8 @@ impl Hall {
             };
             behind = match due {
                 Due::Nobody => behind,
-                Due::Everybody => self.flush(|_| true),
-                Due::Watchers(runs) => self.flush(|member| runs.iter().any(|run| member.knows(*run))) || behind,
+                Due::Everybody => self.flush(None),
+                Due::Watchers(runs) => self.flush(Some(&runs)) || behind,
             };
         }
         for sid in self.members.keys().copied().collect::<Vec<_>>() {
@@ -377,11 +377,12 @@ impl Hall {
         Due::Watchers(touched)
     }
 
-    /// Tells those who may have something to hear what they take; whether somebody is behind.
-    fn flush(&mut self, due: impl Fn(&Member) -> bool) -> bool {
+    /// Tells everybody, or those who watch one of these runs, as much as they take; whether somebody is behind.
+    fn flush(&mut self, new: Option<&[Uuid]>) -> bool {
         let (mut behind, mut lost) = (false, Vec::new());
-        for (sid, member) in self.members.iter_mut().filter(|(_, member)| due(member)) {
-            match member.flush(&self.runs) {
+        let watches = |member: &Member| new.is_none_or(|runs| runs.iter().any(|run| member.knows(*run)));
+        for (sid, member) in self.members.iter_mut().filter(|(_, member)| watches(member)) {
+            match member.flush(&self.runs, new) {
                 Flushed::All => {}
                 Flushed::Behind => behind = true,
                 Flushed::Lost => lost.push(*sid),

@@ -104,16 +104,17 @@ impl Member {
         self.pending.push_back(Arc::clone(told));
     }
 
-    /// Tells it as much as it takes.
-    pub(super) fn flush(&mut self, runs: &HashMap<Uuid, Run>) -> Flushed {
+    /// Tells it as much as it takes; of runs only what is new of these, if it is not behind.
+    pub(super) fn flush(&mut self, runs: &HashMap<Uuid, Run>, new: Option<&[Uuid]>) -> Flushed {
         while let Some(told) = self.pending.front() {
             if let Err(flushed) = send(&self.socket, told, &mut self.stuck) {
                 return if self.pending.len() > PENDING { Flushed::Lost } else { flushed };
             }
             self.pending.pop_front();
         }
+        let new = new.filter(|_| self.stuck.is_none());
         for (id, place) in &mut self.places {
-            let Some(run) = runs.get(id) else { continue };
+            let Some(run) = runs.get(id).filter(|_| new.is_none_or(|new| new.contains(id))) else { continue };
             if self.user_id != run.user_id && !self.rooms.contains_key(&run.place) {
                 continue;
             }

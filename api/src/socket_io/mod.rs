@@ -59,6 +59,9 @@ const ROUND: Duration = Duration::from_secs(2);
 /// How far a look into the past overlaps with the one before: what was committed late is seen, too.
 const OVERLAP: Duration = Duration::from_secs(10);
 
+/// How long clients have to let go when the process stops.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// Runs in one look.
 const MOST_RUNS: i64 = 5_000;
 
@@ -111,7 +114,8 @@ impl SocketIo {
                 Err(error) => tracing::debug!(%error, "what runs could not be looked up; trying again"),
             }
         }
-        self.io.close().await;
+        // whoever does not let go in time is cut with the connection
+        let _ = time::timeout(LAST_WORD, self.io.close()).await;
     }
 }
 
