@@ -71,9 +71,15 @@ impl Listener<'_> {
                 let mut socket = Box::new(tokio_tungstenite::connect_async(url).await.unwrap().0);
                 socket.next().await.unwrap().unwrap();
                 socket.send(Message::text(format!("40{}", json!({ "token": token })))).await.unwrap();
-                let answer = socket.next().await.unwrap().unwrap().into_text().unwrap();
-                assert!(answer.starts_with("40{"), "{answer}");
-                Open::Socket(socket)
+                loop {
+                    let answer = socket.next().await.unwrap().unwrap().into_text().unwrap();
+                    if answer.as_str() == "2" {
+                        socket.send(Message::text("3")).await.unwrap();
+                        continue;
+                    }
+                    assert!(answer.starts_with("40{"), "{answer}");
+                    return Open::Socket(socket);
+                }
             }
         }
     }
