@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     durations::Durations,
     error::ApiError,
-    handlers::feed_source::Feeds,
+    handlers::feeds::Feeds,
     limits::Limiter,
     live::Hub,
 };

@@ -47,7 +47,7 @@ impl Browser {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("node is on the PATH");
+            .expect("these tests need node 18 or newer on the PATH (https://nodejs.org)");
         let commands = child.stdin.take().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, commands, lines, heard: HashMap::new(), acks: 0 }

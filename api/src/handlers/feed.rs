@@ -1,7 +1,7 @@
 //! The events of one job, each once and in order, for any number of listeners. Everything that follows a job (sockets, event
 //! streams, requests that wait) follows it here.
 //!
-//! Whatever reads the table and hears Redis does so once for a job and process: see [`Source`]. A listener is a place in what
+//! Whatever reads the table and hears Redis does so once for a job and process: see [`Reader`](super::feed_reader::Reader). A listener is a place in what
 //! the source has gathered, so that a hundred of them cost no query more than one, and one that is slow holds up nobody:
 //! what the source keeps no longer the listener reads in the table by itself.
 

@@ -1,10 +1,9 @@
-//! From actix to the engine and back. A polling request is handed over as it is. A WebSocket needs hyper's own upgrade, which
-//! actix cannot give: its request goes through a pipe in memory to a hyper connection of this process, and once the protocol
-//! has changed the bytes are pumped.
+//! From actix to the engine and back.
 
 use super::{
-    Engine, MAX_PAYLOAD, SocketIo,
+    MAX_PAYLOAD, SocketIo, handshake,
     session::{Ended, Session},
+    websocket,
 };
 use crate::{
     auth::caller::Shown,
@@ -15,48 +14,21 @@ use crate::{
 };
 use actix_web::{
     HttpRequest, HttpResponse, get,
-    http::{
-        StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT},
-    },
+    http::header::{CACHE_CONTROL, CONTENT_TYPE},
     post, web,
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full};
-use hyper::{
-    Method, Request, Response,
-    body::{Body, Incoming},
-    client, server,
-};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::{Method, Request, Response, body::Body};
 use serde::Deserialize;
 use socketioxide::socket::Sid;
 use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    sync::mpsc,
-    time,
-};
-use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tokio::time;
+use tower::Service;
 use utoipa::IntoParams;
-
-/// Bytes on their way between actix and the engine, in either direction.
-const PIPE: usize = 16 * 1024;
-
-/// Pieces on their way to the client.
-const PIECES: usize = 8;
-
-/// How often a connection that came later than its client is looked after.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a client has to take its last word when the process stops.
 const LAST_WORD: Duration = Duration::from_secs(2);
-
-/// What a WebSocket handshake is made of.
-const HANDSHAKE: [&str; 5] =
-    ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"];
 
 /// How the engine is asked.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -106,15 +78,14 @@ pub(crate) async fn open_socket_io(
     let session = match asked.sid {
         Some(_) => Session::new(None, None, &socket_io.ended),
         None => {
-            let shown = query.token.as_deref().map(Shown::token).or_else(|| Shown::of(&request));
+            let shown = query.token.as_deref().map(handshake::shown).or_else(|| Shown::of(&request));
             let place = socket_io.waiting.enter(client_ip(&request)).ok_or_else(crowded)?;
             Session::new(shown, Some(place), &socket_io.ended)
         }
     };
     let session = Arc::new(session);
     if asked.websocket {
-        check_handshake(&request)?;
-        return open_websocket(&request, body, &state, &socket_io, &asked, session).await;
+        return websocket::open(&request, body, &state, &socket_io, &asked, session).await;
     }
     let asked = asked.request(Method::GET, Bytes::new(), &session).map_err(internal)?;
     let mut engine = socket_io.engine.clone();
@@ -158,9 +129,9 @@ pub(crate) async fn send_to_socket_io(
 }
 
 /// A request that the engine may see: nothing of it is taken over unread.
-struct Asked {
+pub(super) struct Asked {
     websocket: bool,
-    sid: Option<Sid>,
+    pub(super) sid: Option<Sid>,
 }
 
 impl Asked {
@@ -181,7 +152,7 @@ impl Asked {
         Ok(Self { websocket, sid })
     }
 
-    fn uri(&self) -> String {
+    pub(super) fn uri(&self) -> String {
         let transport = if self.websocket { "websocket" } else { "polling" };
         let sid = self.sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
         format!("/socket.io/?EIO=4&transport={transport}{sid}")
@@ -199,7 +170,7 @@ impl Asked {
 }
 
 /// The answer of the engine to a request that is no WebSocket.
-async fn finish<B>(answer: Result<Response<B>, Infallible>) -> Result<HttpResponse, ApiError>
+pub(super) async fn finish<B>(answer: Result<Response<B>, Infallible>) -> Result<HttpResponse, ApiError>
 where
     B: Body<Data = Bytes>,
     B::Error: Display,
@@ -219,135 +190,13 @@ where
     Ok(response.insert_header((CACHE_CONTROL, "no-store")).body(body))
 }
 
-fn check_handshake(request: &HttpRequest) -> Result<(), ApiError> {
-    let says = |name: &str, word: &str| {
-        let values = request.headers().get_all(name).filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
-    };
-    let key = request.headers().contains_key("sec-websocket-key");
-    if says("connection", "upgrade") && says("upgrade", "websocket") && says("sec-websocket-version", "13") && key {
-        return Ok(());
-    }
-    Err(not_the_protocol("Not a WebSocket handshake"))
-}
-
-/// Leads a WebSocket to the engine.
-async fn open_websocket(
-    request: &HttpRequest,
-    body: web::Payload,
-    state: &web::Data<State>,
-    socket_io: &web::Data<SocketIo>,
-    asked: &Asked,
-    session: Arc<Session>,
-) -> Result<HttpResponse, ApiError> {
-    let (ours, theirs) = tokio::io::duplex(PIPE);
-    state.sockets.spawn(serve(theirs, socket_io.engine.clone(), Arc::clone(&session)));
-    let mut handshake = Request::builder().uri(asked.uri()).header("host", "socket.io");
-    for name in HANDSHAKE {
-        if let Some(value) = request.headers().get(name) {
-            handshake = handshake.header(name, value.as_bytes());
-        }
-    }
-    let handshake = handshake.body(Full::<Bytes>::default()).map_err(internal)?;
-    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(ours)).await.map_err(internal)?;
-    state.sockets.spawn(async move {
-        // how it ends is seen by who sent the request
-        let _ = connection.with_upgrades().await;
-    });
-    let mut answer = sender.send_request(handshake).await.map_err(internal)?;
-    if answer.status() != hyper::StatusCode::SWITCHING_PROTOCOLS {
-        return finish(Ok(answer)).await;
-    }
-    let accept = answer.headers().get(hyper::header::SEC_WEBSOCKET_ACCEPT).cloned();
-    let upgraded = TokioIo::new(hyper::upgrade::on(&mut answer).await.map_err(internal)?);
-    let (sender, receiver) = mpsc::channel(PIECES);
-    let pump = Pump {
-        state: state.clone(),
-        cut: session.cut.clone(),
-        later: asked.sid.map(|sid| (sid, Arc::clone(&socket_io.ended))),
-    };
-    state.sockets.spawn_local(pump.run(body, sender, upgraded));
-    let mut response = HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS);
-    if let Some(accept) = accept {
-        response.insert_header((SEC_WEBSOCKET_ACCEPT, accept.as_bytes()));
-    }
-    Ok(response.upgrade("websocket").streaming(stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|piece| (Ok::<Bytes, Infallible>(piece), receiver))
-    })))
-}
-
-/// The engine's end of the pipe.
-async fn serve(pipe: DuplexStream, engine: Engine, session: Arc<Session>) {
-    let engine = engine.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&session));
-        request
-    });
-    let connection = server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(pipe), TowerToHyperService::new(engine))
-        .with_upgrades();
-    // how it ends is seen at the other end
-    let _ = connection.await;
-}
-
-/// Carries the bytes of one WebSocket.
-struct Pump {
-    state: web::Data<State>,
-    cut: CancellationToken,
-    /// The session is an older one, which is not cut by `cut`.
-    later: Option<(Sid, Arc<Ended>)>,
-}
-
-impl Pump {
-    /// Carries bytes until one side ends or the session is cut.
-    async fn run<S>(self, mut from_client: web::Payload, to_client: mpsc::Sender<Bytes>, engine: S)
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite,
-    {
-        let (mut from_engine, mut to_engine) = tokio::io::split(engine);
-        let inward = async {
-            while let Some(Ok(piece)) = from_client.next().await {
-                if to_engine.write_all(&piece).await.is_err() {
-                    break;
-                }
-            }
-        };
-        let outward = async {
-            let mut piece = vec![0; PIPE];
-            while let Ok(read @ 1..) = from_engine.read(&mut piece).await {
-                if to_client.send(Bytes::copy_from_slice(&piece[..read])).await.is_err() {
-                    break;
-                }
-            }
-        };
-        tokio::select! {
-            () = inward => {}
-            () = outward => {}
-            () = self.cut.cancelled() => {}
-            () = sent_away(self.later) => {}
-            () = stopped(&self.state) => {}
-        }
-    }
-}
-
-/// Waits until the session of a connection that came later was ended.
-async fn sent_away(later: Option<(Sid, Arc<Ended>)>) {
-    match later {
-        Some((sid, ended)) => {
-            while !ended.contains(sid) {
-                time::sleep(LOOK).await;
-            }
-        }
-        None => std::future::pending().await,
-    }
-}
-
 /// Waits until the process stops and the last word was said.
-async fn stopped(state: &State) {
+pub(super) async fn stopped(state: &State) {
     state.shutdown.cancelled().await;
     time::sleep(LAST_WORD).await;
 }
 
-fn not_the_protocol(why: &str) -> ApiError {
+pub(super) fn not_the_protocol(why: &str) -> ApiError {
     ApiError::new(Code::Validation, format!("{why}; connect with a client of Socket.IO, protocol 5"))
 }
 
@@ -355,6 +204,6 @@ fn crowded() -> ApiError {
     ApiError::new(Code::RateLimited, "Too many clients wait to be let in; try again").with_retry_after(2)
 }
 
-fn internal(error: impl Display) -> ApiError {
+pub(super) fn internal(error: impl Display) -> ApiError {
     ApiError::internal(anyhow::anyhow!("the way to Socket.IO is broken: {error}"))
 }

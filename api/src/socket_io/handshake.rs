@@ -32,6 +32,14 @@ use uuid::Uuid;
 /// What an API key must be good for.
 pub(super) const NEEDED: Keys = Keys::With(Permission::PipelinesRead);
 
+/// What a client may say with an id: into a room, or out of it.
+const MOVES: [(&str, fn(Uuid) -> LivePlace, bool); 4] = [
+    ("join:pipeline", LivePlace::Pipeline, true),
+    ("leave:pipeline", LivePlace::Pipeline, false),
+    ("join:project", LivePlace::Project, true),
+    ("leave:project", LivePlace::Project, false),
+];
+
 /// How long a message may wait for its sender to be in.
 const COMING_IN: Duration = Duration::from_secs(5);
 
@@ -88,8 +96,8 @@ impl Desk {
             return Err(Refused(Code::Unavailable));
         }
         let token = auth.and_then(|auth| auth.token);
-        let shown = token.map(|token| read(&token)).or_else(|| session.shown.clone());
-        let shown = shown.ok_or(Refused(Code::AuthenticationRequired))?;
+        let sent = token.map(|token| shown(&token)).or_else(|| session.shown.clone());
+        let shown = sent.ok_or(Refused(Code::AuthenticationRequired))?;
         let caller = Caller::from_shown(&self.state, &shown).await?;
         caller.require(NEEDED)?;
         let found = LiveRun::find_watcher(&mut *self.state.conn().await?, caller.user_id).await;
@@ -105,13 +113,7 @@ impl Desk {
 
     /// Hears what a client says, from before it can say anything.
     fn listen(&self, socket: &SocketRef, organization_id: Uuid) {
-        let rooms: [(&'static str, fn(Uuid) -> LivePlace, bool); 4] = [
-            ("join:pipeline", LivePlace::Pipeline, true),
-            ("leave:pipeline", LivePlace::Pipeline, false),
-            ("join:project", LivePlace::Project, true),
-            ("leave:project", LivePlace::Project, false),
-        ];
-        for (event, place, comes) in rooms {
+        for (event, place, comes) in MOVES {
             let desk = self.clone();
             socket.on(event, move |socket: SocketRef, TryData(id): TryData<String>, ack: AckSender| async move {
                 let room = id.ok().and_then(|id| id.parse().ok()).map(place);
@@ -207,7 +209,7 @@ impl Desk {
 }
 
 /// A token with or without `Bearer `, or an API key.
-fn read(text: &str) -> Shown {
+pub(super) fn shown(text: &str) -> Shown {
     let text = text.trim();
     if text.starts_with("sk_") { Shown::Key(text.to_owned()) } else { Shown::token(text) }
 }

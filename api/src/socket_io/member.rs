@@ -137,7 +137,7 @@ impl Member {
 
 /// Hands one thing to the engine, which holds a bounded number of them.
 fn send(socket: &SocketRef, told: &Told, stuck: &mut Option<Instant>) -> Result<(), Flushed> {
-    match socket.emit(&told.name, &told.body) {
+    match socket.emit(&told.name, told) {
         Ok(()) => {
             *stuck = None;
             Ok(())
@@ -148,7 +148,7 @@ fn send(socket: &SocketRef, told: &Told, stuck: &mut Option<Instant>) -> Result<
         }
         Err(SendError::Socket(SocketError::Closed)) => Err(Flushed::Lost),
         Err(SendError::Serialize(error)) => {
-            tracing::error!(%error, name = told.name, "an event cannot be written");
+            tracing::error!(%error, name = %told.name, "an event cannot be written");
             Ok(())
         }
     }

@@ -5,7 +5,7 @@
 //! from where all listeners take them, the [`Hub`](crate::live::Hub), the [`Feed`](crate::handlers::feed::Feed) of a job, and
 //! PostgreSQL. So Redis may come and go, and nothing is missed.
 //!
-//! * [`bridge`] leads requests from actix to the engine; a [`session`] is what the engine knows of one client.
+//! * [`bridge`] and [`websocket`] lead requests from actix to the engine; a [`session`] is what is known of one client there.
 //! * [`handshake`] lets clients in and hears what they say.
 //! * A [`hall`] is where the sockets of one organization in this process are told what happens; [`halls`] are all of them.
 //!
@@ -20,11 +20,12 @@ mod handshake;
 mod member;
 mod run;
 mod session;
+mod websocket;
 
 use crate::state::State;
 use actix_web::web;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use halls::Halls;
 use http_body_util::Empty;
 use hyper::{Request, Response};
@@ -57,7 +58,7 @@ const INTRODUCTION: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_secs(2);
 
 /// How far a look into the past overlaps with the one before: what was committed late is seen, too.
-const OVERLAP: Duration = Duration::from_secs(10);
+const OVERLAP: TimeDelta = TimeDelta::seconds(10);
 
 /// How long clients have to let go when the process stops.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -110,7 +111,7 @@ impl SocketIo {
                 () = state.shutdown.cancelled() => break,
             }
             match look(&state, &self.halls, since).await {
-                Ok(looked) => since = looked.map(|looked| looked - OVERLAP),
+                Ok(looked) => since = looked,
                 Err(error) => tracing::debug!(%error, "what runs could not be looked up; trying again"),
             }
         }
@@ -125,7 +126,7 @@ async fn look(state: &State, halls: &Halls, since: Option<DateTime<Utc>>) -> any
     if organizations.is_empty() {
         return Ok(None);
     }
-    let (now, runs) = LiveRun::list(&mut *state.pool.get().await?, &organizations, since, MOST_RUNS).await?;
+    let (now, runs) = LiveRun::list(&mut *state.pool.get().await?, &organizations, since, OVERLAP, MOST_RUNS).await?;
     let mut found: HashMap<Uuid, Vec<LiveRun>> = HashMap::new();
     for run in runs {
         found.entry(run.organization_id).or_default().push(run);

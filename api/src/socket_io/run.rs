@@ -1,12 +1,14 @@
 //! A run whose events are relayed: what was told of it, for those who watch now and those who come while it is under way.
 
 use crate::views::{About, PublicEvent};
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::Value;
 use shared::{
     events::Event,
     models::{LivePlace, LiveRun},
 };
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,7 +17,10 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 /// What is kept of one run: more than the largest pipeline has to say.
-const KEPT: usize = 4_000;
+const KEPT: usize = 2_000;
+
+/// For how long what was told of an ended run is kept: whoever has not taken it by then has been sent away.
+const TOLD: Duration = Duration::from_secs(10);
 
 /// For how long an ended run is known, so that it is not taken for a new one. Far longer than a look into the past reaches.
 const KNOWN: Duration = Duration::from_secs(60);
@@ -23,21 +28,22 @@ const KNOWN: Duration = Duration::from_secs(60);
 /// One thing that sockets are told, under its name.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Told {
-    pub(super) name: String,
-    /// `{type, data}`, with the fields of `data` once more beside it.
-    pub(super) body: Value,
+    pub(super) name: Cow<'static, str>,
+    pub(super) data: Value,
 }
 
-impl Told {
-    pub(super) fn new(name: &str, data: Value) -> Self {
-        let mut body = match &data {
-            Value::Object(fields) => fields.clone(),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
-        };
+/// `{type, data}`, with the fields of `data` once more beside it.
+impl Serialize for Told {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.name)?;
+        map.serialize_entry("data", &self.data)?;
+        let fields = self.data.as_object().into_iter().flatten();
         // a field of one of these names is found in `data`
-        body.insert("type".to_owned(), json!(name));
-        body.insert("data".to_owned(), data);
-        Self { name: name.to_owned(), body: Value::Object(body) }
+        for (name, value) in fields.filter(|(name, _)| *name != "type" && *name != "data") {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
     }
 }
 
@@ -99,15 +105,26 @@ impl Run {
             let PublicEvent { name, data, is_last, .. } = self.story.tell(event);
             // what was logged is for those who follow one run
             if !name.ends_with(":log") {
-                self.told.push_back(Arc::new(Told::new(name, data)));
+                self.told.push_back(Arc::new(Told { name: name.into(), data }));
             }
             if self.told.len() > KEPT {
-                self.told.pop_front();
-                self.dropped += 1;
+                self.drop_told(1);
             }
             if is_last {
                 self.end();
             }
+        }
+    }
+
+    fn drop_told(&mut self, count: usize) {
+        self.told.drain(..count);
+        self.dropped += count;
+    }
+
+    /// Gives back what nobody needs any more.
+    pub(super) fn release(&mut self) {
+        if self.over.is_some_and(|over| over.elapsed() > TOLD) {
+            self.drop_told(self.told.len());
         }
     }
 
@@ -150,6 +167,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
     use super::*;
     use chrono::DateTime;
+    use serde_json::json;
     use shared::{
         events::{Change, EventBody, LogLevel, Progress},
         models::JobStatus,
@@ -169,11 +187,12 @@ mod tests {
 
     #[test]
     fn the_fields_of_the_data_stand_beside_it() {
-        let told = Told::new("pipeline:created", json!({ "id": 1, "name": "Mugs", "type": "x" }));
+        let data = json!({ "id": 1, "name": "Mugs", "type": "x" });
+        let told = Told { name: "pipeline:created".into(), data };
         let expected = json!({
             "type": "pipeline:created", "data": { "id": 1, "name": "Mugs", "type": "x" }, "id": 1, "name": "Mugs",
         });
-        assert_eq!(told.body, expected);
+        assert_eq!(serde_json::to_value(&told).unwrap(), expected);
     }
 
     #[test]
@@ -185,7 +204,7 @@ mod tests {
         run.take_in(&[event(3, Change::JobFinished { status: JobStatus::Completed, data: json!({}) })]);
         let (mut place, mut names) = (0, Vec::new());
         while let Some(told) = run.next(&mut place) {
-            names.push(told.name.clone());
+            names.push(told.name.clone().into_owned());
             place += 1;
         }
         assert_eq!(names, ["execution:started", "execution:completed"]);
@@ -199,7 +218,7 @@ mod tests {
             run.take_in(&[event(seq, Change::JobStarted)]);
         }
         let mut place = 2;
-        assert_eq!(run.next(&mut place).unwrap().body["seq"], 5);
+        assert_eq!(run.next(&mut place).unwrap().data["seq"], 5);
         assert_eq!(place, 5);
     }
 }

@@ -2,7 +2,7 @@
 //! events needs to know them.
 
 use super::{Execution, NewExecution};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     prelude::*,
     sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid},
@@ -127,12 +127,13 @@ impl LiveRun {
         Ok(found.map(|found| (found.full_name, found.now)))
     }
 
-    /// Runs of these organizations that are running, or have ended since; at most `limit`. With the moment at which was
-    /// looked, by the same clock.
+    /// Runs of these organizations that are running, or have ended since the last look (or a moment ago, if there was none)
+    /// and `overlap` before it; at most `limit`. With the moment at which was looked, by the same clock.
     pub async fn list(
         conn: &mut AsyncPgConnection,
         organizations: &[Uuid],
         since: Option<DateTime<Utc>>,
+        overlap: TimeDelta,
         limit: i64,
     ) -> QueryResult<(DateTime<Utc>, Vec<Self>)> {
         let Clock { now } = diesel::sql_query("SELECT now()").get_result(conn).await?;
@@ -146,7 +147,7 @@ impl LiveRun {
              ) j JOIN {RUNS} r ON r.id = j.id LIMIT $3",
         ))
         .bind::<Array<SqlUuid>, _>(organizations)
-        .bind::<Timestamptz, _>(since.unwrap_or(now))
+        .bind::<Timestamptz, _>(since.unwrap_or(now) - overlap)
         .bind::<BigInt, _>(limit)
         .load::<Row>(conn)
         .await?;
