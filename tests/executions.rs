@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use harness::{Answer, Member, World};
+use harness::{Answer, Member, World, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::{

@@ -32,8 +32,10 @@ use uuid::Uuid;
 /// What an API key must be good for.
 pub(super) const NEEDED: Keys = Keys::With(Permission::PipelinesRead);
 
+type Place = fn(Uuid) -> LivePlace;
+
 /// What a client may say with an id: into a room, or out of it.
-const MOVES: [(&str, fn(Uuid) -> LivePlace, bool); 4] = [
+const MOVES: [(&str, Place, bool); 4] = [
     ("join:pipeline", LivePlace::Pipeline, true),
     ("leave:pipeline", LivePlace::Pipeline, false),
     ("join:project", LivePlace::Project, true),

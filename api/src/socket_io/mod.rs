@@ -20,6 +20,7 @@ mod handshake;
 mod member;
 mod run;
 mod session;
+mod story;
 mod websocket;
 
 use crate::state::State;

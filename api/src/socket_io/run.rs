@@ -1,12 +1,9 @@
 //! A run whose events are relayed: what was told of it, for those who watch now and those who come while it is under way.
 
-use crate::views::{About, PublicEvent};
+use crate::views::PublicEvent;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
-use shared::{
-    events::Event,
-    models::{LivePlace, LiveRun},
-};
+use shared::models::{LivePlace, LiveRun};
 use std::{
     borrow::Cow,
     collections::VecDeque,
@@ -47,62 +44,27 @@ impl Serialize for Told {
     }
 }
 
-/// How the events of a run become public ones. Another kind of run is a variant here.
-enum Story {
-    Execution(About),
-}
-
-impl Story {
-    /// `None`: runs of this kind are not relayed.
-    const fn of(run: &LiveRun) -> Option<Self> {
-        match run.place {
-            LivePlace::Pipeline(id) => Some(Self::Execution(About::with(id, run.started_at))),
-            LivePlace::Project(_) => None,
-        }
-    }
-
-    fn tell(&mut self, event: &Event) -> PublicEvent {
-        match self {
-            Self::Execution(about) => about.tell(event),
-        }
-    }
-}
-
 /// A run that is followed, or has been.
 pub(super) struct Run {
     pub(super) user_id: Uuid,
     pub(super) place: LivePlace,
-    story: Story,
     told: VecDeque<Arc<Told>>,
     /// How many were told before those.
     dropped: usize,
     /// Stops the task that follows it.
-    follower: Option<AbortHandle>,
+    follower: AbortHandle,
     over: Option<Instant>,
 }
 
 impl Run {
-    /// `None`: runs of this kind are not relayed.
-    pub(super) fn new(run: &LiveRun) -> Option<Self> {
-        Some(Self {
-            user_id: run.user_id,
-            place: run.place,
-            story: Story::of(run)?,
-            told: VecDeque::new(),
-            dropped: 0,
-            follower: None,
-            over: None,
-        })
-    }
-
-    pub(super) fn followed_by(&mut self, follower: AbortHandle) {
-        self.follower = Some(follower);
+    /// One that `follower` follows.
+    pub(super) const fn new(run: &LiveRun, follower: AbortHandle) -> Self {
+        Self { user_id: run.user_id, place: run.place, told: VecDeque::new(), dropped: 0, follower, over: None }
     }
 
     /// Takes in what has happened.
-    pub(super) fn take_in(&mut self, events: &[Arc<Event>]) {
-        for event in events {
-            let PublicEvent { name, data, is_last, .. } = self.story.tell(event);
+    pub(super) fn take_in(&mut self, events: Vec<PublicEvent>) {
+        for PublicEvent { name, data, is_last, .. } in events {
             // what was logged is for those who follow one run
             if !name.ends_with(":log") {
                 self.told.push_back(Arc::new(Told { name: name.into(), data }));
@@ -156,9 +118,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Some(follower) = &self.follower {
-            follower.abort();
-        }
+        self.follower.abort();
     }
 }
 
@@ -166,23 +126,18 @@ impl Drop for Run {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at a broken assumption")]
     use super::*;
-    use chrono::DateTime;
     use serde_json::json;
-    use shared::{
-        events::{Change, EventBody, LogLevel, Progress},
-        models::JobStatus,
-    };
+    use tokio::task::JoinSet;
 
-    fn event(seq: i32, change: Change) -> Arc<Event> {
-        let body = EventBody { change, progress: Progress::default(), at: DateTime::UNIX_EPOCH };
-        Arc::new(Event { job_id: Uuid::nil(), seq, body })
+    fn event(name: &'static str, seq: i32) -> PublicEvent {
+        PublicEvent { name, seq, data: json!({ "seq": seq }), is_last: name.ends_with("completed") }
     }
 
-    fn run() -> Run {
+    fn run(tasks: &mut JoinSet<()>) -> Run {
         let place = LivePlace::Pipeline(Uuid::from_u128(7));
         let (id, organization_id, user_id) = (Uuid::nil(), Uuid::nil(), Uuid::nil());
         let run = LiveRun { id, organization_id, user_id, place, started_at: None, finished_at: None };
-        Run::new(&run).unwrap()
+        Run::new(&run, tasks.spawn(std::future::pending()))
     }
 
     #[test]
@@ -195,13 +150,13 @@ mod tests {
         assert_eq!(serde_json::to_value(&told).unwrap(), expected);
     }
 
-    #[test]
-    fn everybody_gets_it_from_the_beginning_and_logs_are_left_out() {
-        let mut run = run();
+    #[tokio::test]
+    async fn everybody_gets_it_from_the_beginning_and_logs_are_left_out() {
+        let mut tasks = JoinSet::new();
+        let mut run = run(&mut tasks);
         assert!(run.is_silent());
-        let log = Change::Log { level: LogLevel::Info, step: None, message: "hm".to_owned() };
-        run.take_in(&[event(1, Change::JobStarted), event(2, log)]);
-        run.take_in(&[event(3, Change::JobFinished { status: JobStatus::Completed, data: json!({}) })]);
+        run.take_in(vec![event("execution:started", 1), event("execution:log", 2)]);
+        run.take_in(vec![event("execution:completed", 3)]);
         let (mut place, mut names) = (0, Vec::new());
         while let Some(told) = run.next(&mut place) {
             names.push(told.name.clone().into_owned());
@@ -209,14 +164,16 @@ mod tests {
         }
         assert_eq!(names, ["execution:started", "execution:completed"]);
         assert!(run.is_over() && !run.is_past() && !run.is_silent());
+        drop(run);
+        assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled(), "nobody follows it any more");
     }
 
-    #[test]
-    fn of_an_endless_run_the_newest_is_kept() {
-        let mut run = run();
-        for seq in 0..i32::try_from(KEPT).unwrap() + 5 {
-            run.take_in(&[event(seq, Change::JobStarted)]);
-        }
+    #[tokio::test]
+    async fn of_an_endless_run_the_newest_is_kept() {
+        let mut tasks = JoinSet::new();
+        let mut run = run(&mut tasks);
+        let count = i32::try_from(KEPT).unwrap() + 5;
+        run.take_in((0..count).map(|seq| event("execution:progress", seq)).collect());
         let mut place = 2;
         assert_eq!(run.next(&mut place).unwrap().data["seq"], 5);
         assert_eq!(place, 5);

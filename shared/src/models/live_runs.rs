@@ -1,7 +1,7 @@
 //! Runs that somebody may be watching: executions of pipelines and orchestrations of projects, as far as whoever relays their
 //! events needs to know them.
 
-use super::{Execution, NewExecution};
+use super::{Execution, NewExecution, Orchestration};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     prelude::*,
@@ -53,6 +53,15 @@ impl From<&NewExecution> for LiveRun {
     fn from(new: &NewExecution) -> Self {
         let NewExecution { id, organization_id, user_id, pipeline_id, .. } = *new;
         let place = LivePlace::Pipeline(pipeline_id);
+        Self { id, organization_id, user_id, place, started_at: None, finished_at: None }
+    }
+}
+
+/// Before it begins.
+impl From<&Orchestration> for LiveRun {
+    fn from(orchestration: &Orchestration) -> Self {
+        let Orchestration { id, organization_id, user_id, project_id, .. } = *orchestration;
+        let place = LivePlace::Project(project_id);
         Self { id, organization_id, user_id, place, started_at: None, finished_at: None }
     }
 }

@@ -1,9 +1,19 @@
 //! Which runs are followed.
 
 use super::{Due, FOLLOWED, Hall, News};
-use crate::{handlers::feed::Feed, socket_io::run::Run};
+use crate::{
+    handlers::feed::Feed,
+    socket_io::{run::Run, story::Story},
+    state::State,
+};
+use actix_web::web;
 use shared::models::LiveRun;
+use std::time::Duration;
+use tokio::{sync::mpsc, time};
 use uuid::Uuid;
+
+/// How long a database that is away is left in peace.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Hall {
     /// Follows a run, if it concerns somebody here and is not followed yet.
@@ -15,24 +25,15 @@ impl Hall {
             }
             return;
         }
-        if !self.members.values().any(|member| member.is_concerned(found)) || !self.has_room_for(found) {
+        let concerns = self.members.values().any(|member| member.is_concerned(found));
+        if !Story::is_told(found) || !concerns || !self.has_room_for(found) {
             return;
         }
-        let Some(mut run) = Run::new(found) else { return };
-        let (id, news, state) = (found.id, self.news.clone(), self.state.clone());
-        run.followed_by(self.tasks.spawn(async move {
-            let mut feed = Feed::follow(&state, id, 0);
-            while let Some(events) = feed.next().await {
-                if news.send((id, Some(events))).await.is_err() {
-                    return;
-                }
-            }
-            // the hall is closed, or hears it
-            let _ = news.send((id, None)).await;
-        }));
-        self.runs.insert(id, run);
+        let following = follow(self.state.clone(), found.clone(), self.news.clone());
+        let follower = self.tasks.spawn(following);
+        self.runs.insert(found.id, Run::new(found, follower));
         let concerned = self.members.values_mut().filter(|member| member.is_concerned(found));
-        concerned.for_each(|member| member.begin(id));
+        concerned.for_each(|member| member.begin(found.id));
     }
 
     /// Whether one more run can be followed. One that waits gives way to one that runs: it is found again when it runs, too.
@@ -60,11 +61,35 @@ impl Hall {
         for (id, events) in page {
             let Some(run) = self.runs.get_mut(&id) else { continue };
             match events {
-                Some(events) => run.take_in(&events),
+                Some(events) => run.take_in(events),
                 None => run.end(),
             }
             touched.push(id);
         }
         Due::Watchers(touched)
     }
+}
+
+/// Follows one run to its end.
+async fn follow(state: web::Data<State>, run: LiveRun, news: mpsc::Sender<News>) {
+    let story = loop {
+        match Story::open(&state, &run).await {
+            Ok(story) => break story,
+            Err(error) => {
+                tracing::debug!(%error, run_id = %run.id, "a run could not be read; trying again");
+                time::sleep(AGAIN).await;
+            }
+        }
+    };
+    if let Some(mut story) = story {
+        let mut feed = Feed::follow(&state, run.id, 0);
+        while let Some(events) = feed.next().await {
+            let events = events.iter().map(|event| story.tell(event)).collect();
+            if news.send((run.id, Some(events))).await.is_err() {
+                return;
+            }
+        }
+    }
+    // the hall is closed, or hears it
+    let _ = news.send((run.id, None)).await;
 }

@@ -14,11 +14,11 @@ use super::{
     run::Run,
     session::{Admitted, Session},
 };
-use crate::{live::Subscription, state::State};
+use crate::{live::Subscription, state::State, views::PublicEvent};
 use actix_web::web;
 use chrono::{DateTime, Utc};
 use shared::{
-    events::{Event, Notice, organization_channel},
+    events::{Notice, organization_channel},
     models::{LivePlace, LiveRun},
 };
 use socketioxide::{extract::SocketRef, socket::Sid};
@@ -114,7 +114,7 @@ pub(super) async fn run(
 }
 
 /// What is new of a run; `None`: nothing follows.
-type News = (Uuid, Option<Vec<Arc<Event>>>);
+type News = (Uuid, Option<Vec<PublicEvent>>);
 
 struct Hall {
     state: web::Data<State>,
