@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use harness::{Answer, Member, World};
+use harness::{Answer, Member, World, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::{
@@ -179,6 +179,37 @@ async fn what_cannot_be_run_is_refused_with_every_reason() {
     let limits = shared::models::Execution::find_limits(&mut *world.conn().await, id).await.unwrap();
     assert_eq!(limits, (Some(1_000), Some(250_000_000)));
     cancel(&member, id).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_follow_a_run_its_events_are_read_once_for_all_of_them() {
+    const LISTENERS: usize = 40;
+    let world = World::new().await;
+    // nothing listens on port 9 of the loopback: every event comes out of the table
+    let api = world.api_with(&[("REDIS_URL", "redis://127.0.0.1:9")]).await;
+    let member = world.member(&api).await;
+    let pipeline = pipeline(&member).await;
+    let run = start(&member, &pipeline).await;
+    let path = format!("/api/v1/executions/{run}/events");
+    let mut streams = Vec::new();
+    for _ in 0..LISTENERS {
+        streams.push(member.client.request(Method::GET, &path).send().await.unwrap().error_for_status().unwrap());
+    }
+    let mut hand = world.take(run).await;
+    hand.completes("in", "hello").await;
+    hand.completes("up", "HELLO").await;
+    hand.complete().await;
+    for stream in streams {
+        let heard = events(&stream.text().await.unwrap());
+        assert_eq!(names(&heard), ["started", "progress", "progress", "progress", "progress", "completed"]);
+    }
+    api.running.stop().await;
+    let scans = async || {
+        world.count_rows("pg_stat_user_tables, generate_series(1, idx_scan) WHERE relname = 'job_events'").await
+    };
+    // PostgreSQL counts what a connection has done when it ends
+    let read = eventually("the reads to be counted", async || Some(scans().await).filter(|read| *read > 0)).await;
+    assert!(read < i64::try_from(LISTENERS).unwrap(), "{read} reads for {LISTENERS} listeners");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

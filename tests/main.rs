@@ -61,6 +61,7 @@ mod scheduler;
 mod schedules;
 mod schema;
 mod secrets_in_logs;
+mod socket_io;
 mod templates;
 mod throughput;
 mod tokens;

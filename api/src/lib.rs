@@ -27,6 +27,7 @@ mod routes;
 mod rules;
 mod security;
 mod server;
+mod socket_io;
 mod state;
 mod statistics;
 mod views;

@@ -13,6 +13,7 @@ use crate::{
         processing_socket, products, project_repositories, projects, schedules, templates, unsubscribe, uploads, usage,
         users, webhooks,
     },
+    socket_io::bridge,
 };
 use utoipa::openapi::OpenApi;
 use utoipa_actix_web::{AppExt, scope, service_config::ServiceConfig};
@@ -158,7 +159,11 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             .service(analytics::get_performance),
     );
     // sockets, without prefix
-    config.service(processing_socket::follow_job).service(chat_socket::open_chat);
+    config
+        .service(processing_socket::follow_job)
+        .service(chat_socket::open_chat)
+        .service(bridge::open_socket_io)
+        .service(bridge::send_to_socket_io);
     // where the link of a mail leads
     config.service(password_reset::show_reset_page);
     // pages that mails lead to, without prefix

@@ -11,6 +11,7 @@ use crate::{
     limits::limit,
     routes,
     security::cors,
+    socket_io::SocketIo,
     state::State,
     statistics::{keep_looking, keep_writing},
 };
@@ -44,6 +45,7 @@ pub struct Server {
     address: SocketAddr,
     server: HttpServerHandle,
     state: web::Data<State>,
+    socket_io: web::Data<SocketIo>,
 }
 
 impl Server {
@@ -59,11 +61,13 @@ impl Server {
         let document = routes::document();
         let allowed = web::Data::new(Allowed::new(&document));
         let documents = web::Data::new(Documents::new(&document)?);
-        let app_state = state.clone();
+        let socket_io = web::Data::new(SocketIo::new(&state));
+        let (app_state, app_socket_io) = (state.clone(), socket_io.clone());
         let server = HttpServer::new(move || {
             let has_cors = !app_state.config.cors_origins.is_empty();
             App::new()
                 .app_data(app_state.clone())
+                .app_data(app_socket_io.clone())
                 .app_data(allowed.clone())
                 .app_data(documents.clone())
                 .app_data(web::PathConfig::default().error_handler(|error, _| bad_path(&error).into()))
@@ -87,7 +91,7 @@ impl Server {
         .listen(listener)
         .context("cannot listen")?
         .run();
-        Ok(Self { address, server, state })
+        Ok(Self { address, server, state, socket_io })
     }
 
     /// Where it listens.
@@ -100,10 +104,11 @@ impl Server {
     /// # Errors
     /// If the server stops for another reason.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { address, server, state } = self;
+        let Self { address, server, state, socket_io } = self;
         let handle = server.handle();
         let mut background = JoinSet::new();
         background.spawn(state.live.clone().run(state.shutdown.clone()));
+        background.spawn(socket_io.into_inner().run(state.clone()));
         background.spawn(fold_metrics(state.clone()));
         background.spawn(uses::keep_writing(state.clone()));
         background.spawn(keep_writing(state.clone()));
@@ -111,6 +116,7 @@ impl Server {
         // ends after everybody who asks it
         let mut lookups = JoinSet::new();
         lookups.spawn(state.identities.run());
+        lookups.spawn(state.feeds.run());
         let stopping = state.clone();
         background.spawn(async move {
             tokio::select! {

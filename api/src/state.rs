@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     durations::Durations,
     error::ApiError,
+    handlers::feeds::Feeds,
     limits::Limiter,
     live::Hub,
     statistics::{Machine, Requests},
@@ -13,6 +14,7 @@ use anyhow::{Context, Result};
 use redis::{AsyncCommands, aio::ConnectionManager};
 use shared::{
     db,
+    events::{self, Notice},
     kind::Kind,
     queue::{Hint, Queue, Ticket},
     storage::Storage,
@@ -28,6 +30,7 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 /// How long a request waits for a hint to reach Redis. The row is committed; the scheduler repairs a lost hint.
 const HINT_PATIENCE: Duration = Duration::from_millis(200);
@@ -49,6 +52,8 @@ pub(crate) struct State {
     pub(crate) storage: Storage,
     /// Live events.
     pub(crate) live: Hub,
+    /// Jobs that are followed.
+    pub(crate) feeds: Arc<Feeds>,
     /// Cancelled when the process is asked to stop: sockets end then.
     pub(crate) shutdown: CancellationToken,
     /// Open sockets: their tasks are tracked here, and the process waits for them before it ends.
@@ -84,6 +89,7 @@ impl State {
         let pool = db::pool(&config.postgres)?;
         Ok(Self {
             identities: Identities::new(&pool),
+            feeds: Arc::new(Feeds::new(&pool)),
             pool,
             storage: Storage::new(&config.objects),
             live: Hub::new(config.redis.client().context("REDIS_URL")?),
@@ -164,6 +170,15 @@ impl State {
         if !matches!(published, Ok(Ok(_))) {
             metrics::counter!("atelier_hints_lost_total", "to" => "listeners").increment(1);
             tracing::debug!(channel, "a live event was not published; listeners find it in the table");
+        }
+    }
+
+    /// Tells the members of an organization who listen; like [`State::push`] it never fails and never takes long.
+    pub(crate) async fn notify(&self, organization_id: Uuid, notice: &Notice) {
+        let channel = events::organization_channel(&self.config.redis.prefix, organization_id);
+        match serde_json::to_string(notice) {
+            Ok(message) => self.publish(&channel, &message).await,
+            Err(error) => tracing::error!(%error, "a notice cannot be written as JSON"),
         }
     }
 

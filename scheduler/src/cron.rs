@@ -13,7 +13,7 @@ use shared::{
     kind::Kind,
     limits::Limits,
     models::{
-        DueSchedule, Ended, Execution, Failure, Missed, NewExecution, PipelineSchedule, PipelineStatus, Quota,
+        DueSchedule, Ended, Execution, Failure, LiveRun, Missed, NewExecution, PipelineSchedule, PipelineStatus, Quota,
         QuotaExceeded,
     },
     queue::Ticket,
@@ -45,12 +45,13 @@ pub(crate) async fn turn(context: &Context) -> Result<u64> {
     let mut conn = context.pool.get().await.context("no connection to PostgreSQL")?;
     let mut count = 0;
     for _ in 0..PAGES {
-        let Ticked { found, tickets, ended } =
+        let Ticked { found, tickets, ended, announced } =
             conn.transaction(async |conn| tick(conn, &context.config.limits, GRACE + pace).await).await?;
         // from here on Redis only makes it fast: what is lost is found by requeue
         if let Err(error) = context.queue(Kind::PipelineRun.queue()).push(&tickets).await {
             tracing::debug!("scheduled runs were not pushed: {error}");
         }
+        context.announce(&announced).await;
         context.tell(&ended).await;
         count += (tickets.len() + ended.events.len()) as u64;
         if found == 0 {
@@ -69,6 +70,8 @@ struct Ticked {
     tickets: Vec<Ticket>,
     /// Runs that were refused, and what follows from either.
     ended: Ended,
+    /// Both, for those who watch.
+    announced: Vec<LiveRun>,
 }
 
 /// Deals with the ticks of one page.
@@ -151,6 +154,7 @@ async fn start(
         cost_limit_nanos: None,
         token_limit: None,
     };
+    let live = LiveRun::from(&new);
     // a transaction within the transaction: if the tick has had its run, or may have none, only this is undone
     let accepted = conn.transaction(async |conn| {
         match Quota::reserve(conn, limits, new.user_id, new.organization_id, new.id).await? {
@@ -162,6 +166,7 @@ async fn start(
         Ok((ticket, hints)) => {
             ticked.tickets.push(ticket);
             ticked.ended.hints.extend(hints);
+            ticked.announced.push(live);
             return Ok(true);
         }
         Err(Refusal::Quota(exceeded)) => {
@@ -174,6 +179,7 @@ async fn start(
         Ok(Ended { events, hints, .. }) => {
             ticked.ended.events.extend(events);
             ticked.ended.hints.extend(hints);
+            ticked.announced.push(live);
             Ok(true)
         }
         Err(QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, details))

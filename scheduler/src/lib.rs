@@ -21,8 +21,9 @@ use metrics::gauge;
 use redis::aio::ConnectionManager;
 use serde_json::json;
 use shared::{
-    db, events,
-    models::{Ended, Waiting},
+    db,
+    events::{self, Notice},
+    models::{Ended, LiveRun, Waiting},
     monitoring,
     queue::{Hint, Queue, QueueError},
     storage::Storage,
@@ -76,6 +77,18 @@ impl Context {
             pushed += self.queue(name).push(&tickets).await?;
         }
         Ok(pushed)
+    }
+
+    /// Tells those who watch of runs that were accepted, after the commit. Who does not hear it looks for itself.
+    async fn announce(&self, runs: &[LiveRun]) {
+        if runs.is_empty() {
+            return;
+        }
+        let notices: Vec<_> = runs.iter().map(|run| (run.organization_id, Notice::accepted(run))).collect();
+        let told = events::notices(&self.config.redis.prefix, notices.iter().map(|(to, notice)| (*to, notice)));
+        if let Err(error) = told.query_async::<()>(&mut self.redis.clone()).await {
+            tracing::debug!("accepted runs were not published: {error}");
+        }
     }
 
     /// Tells listeners and queues of jobs that have ended, after the commit. Redis only makes it fast: what is lost is found

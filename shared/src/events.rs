@@ -3,12 +3,12 @@
 //! sees nothing twice.
 
 use crate::{
-    models::{JobStatus, StepStatus},
+    models::{JobStatus, LivePlace, LiveRun, StepStatus},
     text_enum::text_enum,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// One event as it is stored (without `job_id` and `seq`, which are columns) and published (whole).
@@ -143,7 +143,65 @@ pub struct Notice {
     pub data: Value,
 }
 
+impl Notice {
+    /// Says among the processes of the API that a run was accepted: whoever has watchers of it begins to follow its events.
+    /// Watchers are not told; they hear of its start.
+    pub fn accepted(run: &LiveRun) -> Self {
+        let (r#type, place) = match run.place {
+            LivePlace::Pipeline(id) => (EXECUTION_ACCEPTED, id),
+            LivePlace::Project(id) => (ORCHESTRATION_ACCEPTED, id),
+        };
+        let data = json!({ "id": run.id, "place": place, "user_id": run.user_id });
+        Self { r#type: r#type.to_owned(), data }
+    }
+
+    /// The run that was accepted, if this says so.
+    pub fn accepted_run(&self, organization_id: Uuid) -> Option<LiveRun> {
+        let id = |key: &str| self.data[key].as_str()?.parse().ok();
+        let place = match self.r#type.as_str() {
+            EXECUTION_ACCEPTED => LivePlace::Pipeline(id("place")?),
+            ORCHESTRATION_ACCEPTED => LivePlace::Project(id("place")?),
+            _ => return None,
+        };
+        let (id, user_id) = (id("id")?, id("user_id")?);
+        Some(LiveRun { id, organization_id, user_id, place, started_at: None, finished_at: None })
+    }
+}
+
+/// Names of notices that are for processes alone.
+const EXECUTION_ACCEPTED: &str = "execution:accepted";
+const ORCHESTRATION_ACCEPTED: &str = "orchestration:accepted";
+
+/// Publishes notices to one organization each, in one round trip.
+pub fn notices<'a>(prefix: &str, notices: impl IntoIterator<Item = (Uuid, &'a Notice)>) -> redis::Pipeline {
+    let mut pipe = redis::pipe();
+    for (organization_id, notice) in notices {
+        if let Ok(message) = serde_json::to_string(notice) {
+            pipe.publish(organization_channel(prefix, organization_id), message).ignore();
+        }
+    }
+    pipe
+}
+
 /// The channel on which every worker of an installation hears of cancelled jobs; the message is the job id.
 pub fn cancel_channel(prefix: &str) -> String {
     format!("{prefix}:cancel")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hears_of_an_accepted_run_knows_where_it_belongs() {
+        for place in [LivePlace::Pipeline(Uuid::from_u128(3)), LivePlace::Project(Uuid::from_u128(3))] {
+            let (id, user_id, organization_id) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(4));
+            let run = LiveRun { id, organization_id, user_id, place, started_at: None, finished_at: None };
+            let heard =
+                Notice::accepted(&run).accepted_run(organization_id).map(|run| (run.id, run.user_id, run.place));
+            assert_eq!(heard, Some((id, user_id, place)));
+        }
+        let other = Notice { r#type: "pipeline:created".to_owned(), data: json!({ "id": Uuid::nil() }) };
+        assert!(other.accepted_run(Uuid::nil()).is_none());
+    }
 }

@@ -138,6 +138,7 @@ pub(super) const OPEN: &[&str] = &[
     "/redoc",
     "/redoc/{file}",
     "/reset-password",
+    "/socket.io",
     "/ws",
     "/ws/processing/{job_id}",
 ];

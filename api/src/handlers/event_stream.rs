@@ -18,7 +18,7 @@ use actix_web::{
 use futures_util::stream;
 use serde::Deserialize;
 use shared::{events::Event, models::Job};
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     time::{self, MissedTickBehavior},
@@ -56,7 +56,7 @@ pub(super) async fn open(
     kind: &'static str,
     job: &Job,
     last: i32,
-    tell: impl FnMut(Event) -> PublicEvent + Send + Sync + 'static,
+    tell: impl FnMut(&Event) -> PublicEvent + Send + Sync + 'static,
 ) -> Result<HttpResponse, ApiError> {
     if job.status.is_final() && last >= job.last_seq {
         return Ok(HttpResponse::NoContent().finish());
@@ -68,7 +68,7 @@ pub(super) async fn open(
     let follower = Follower { sender, tell };
     let (sockets, id) = (state.sockets.clone(), job.id);
     sockets.spawn(async move {
-        let feed = Feed::follow(&state, id, last).await;
+        let feed = Feed::follow(&state, id, last);
         follower.relay(&state, &slot, feed).await;
         slot.give_back().await;
     });
@@ -104,7 +104,7 @@ struct Follower<T> {
     tell: T,
 }
 
-impl<T: FnMut(Event) -> PublicEvent> Follower<T> {
+impl<T: FnMut(&Event) -> PublicEvent> Follower<T> {
     /// Sends the events until the job has ended, the client has gone, or the process stops.
     async fn relay(mut self, state: &State, slot: &Slot, mut feed: Feed) {
         let mut heartbeat = time::interval(HEARTBEAT);
@@ -130,14 +130,14 @@ impl<T: FnMut(Event) -> PublicEvent> Follower<T> {
         }
     }
 
-    async fn send_all(&mut self, events: Vec<Event>) -> Result<(), Over> {
+    async fn send_all(&mut self, events: Vec<Arc<Event>>) -> Result<(), Over> {
         for event in events {
-            self.send(event).await?;
+            self.send(&event).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, event: Event) -> Result<(), Over> {
+    async fn send(&mut self, event: &Event) -> Result<(), Over> {
         let event = (self.tell)(event);
         self.put(frame(&event)).await?;
         if event.is_last { Err(Over) } else { Ok(()) }

@@ -18,12 +18,14 @@ use actix_web::{HttpResponse, post, web};
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 use shared::{
+    events::Notice,
     models::{
-        JobStatus, NewOrchestration, Orchestration, Organization, PhaseDurations, Project, StartedOrchestration,
-        Template, orchestration_word,
+        JobStatus, LiveRun, NewOrchestration, Orchestration, Organization, PhaseDurations, Project,
+        StartedOrchestration, Template, orchestration_word,
     },
     queue::Hint,
 };
+use tokio::join;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -168,8 +170,8 @@ async fn accept(
     hints: &[Hint],
 ) -> Result<HttpResponse, ApiError> {
     let StartedOrchestration { orchestration, hints: own, steps } = started;
-    state.hint(&own).await;
-    state.hint(hints).await;
+    let accepted = Notice::accepted(&LiveRun::from(&orchestration));
+    join!(state.hint(&own), state.hint(hints), state.notify(orchestration.organization_id, &accepted));
     let durations = PhaseDurations::load(conn, orchestration.organization_id).await?;
     let (phases, left) = planned_phases(&orchestration, &steps, &durations);
     Ok(HttpResponse::Created().json(OrchestrationStarted {

@@ -38,6 +38,6 @@ pub(crate) async fn follow_orchestration(
 ) -> Result<HttpResponse, ApiError> {
     let last = event_stream::last_event_id(&request, query.into_inner())?;
     let (orchestration, job) = find(&mut *state.conn().await?, *id, caller.organization_id).await?;
-    let mut about = AboutOrchestration::new(&orchestration, &job);
+    let mut about = AboutOrchestration::new(&orchestration, job.started_at);
     event_stream::open(state, &caller, "orchestrations", &job, last, move |event| about.tell(event)).await
 }

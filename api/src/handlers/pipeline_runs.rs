@@ -20,11 +20,12 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::{
+    events::Notice,
     kind::Kind,
-    models::{Execution, Job, JobStatus, NewExecution, PipelineStatus, StartedExecution},
+    models::{Execution, Job, JobStatus, LiveRun, NewExecution, PipelineStatus, StartedExecution},
 };
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::{join, time::timeout};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -191,15 +192,15 @@ pub(crate) async fn run_pipeline(
 
 /// Tells Redis about an accepted run, after the commit, and answers 202.
 pub(super) async fn accept(state: &State, started: StartedExecution) -> Result<HttpResponse, ApiError> {
-    state.push(&started.job.queue, std::slice::from_ref(&started.ticket)).await;
+    tell(state, &started).await;
     answer(state, &started.execution, &started.job).await
 }
 
 /// Tells Redis about an accepted run, after the commit, and answers with what came of it.
 async fn wait(state: &State, started: StartedExecution) -> Result<HttpResponse, ApiError> {
-    let StartedExecution { execution, job, ticket } = started;
-    let awaited = Awaited::listen(state, job.id).await;
-    state.push(&job.queue, std::slice::from_ref(&ticket)).await;
+    let awaited = Awaited::listen(state, started.job.id).await;
+    tell(state, &started).await;
+    let StartedExecution { execution, job, .. } = started;
     match awaited.end(state, PATIENCE).await? {
         Some(job) => finish(state, &job).await,
         None => {
@@ -207,6 +208,15 @@ async fn wait(state: &State, started: StartedExecution) -> Result<HttpResponse, 
             answer(state, &execution, &job).await
         }
     }
+}
+
+/// Tells the queue, and those who watch the organization's runs.
+async fn tell(state: &State, started: &StartedExecution) {
+    let accepted = Notice::accepted(&LiveRun::from(&started.execution));
+    join!(
+        state.push(&started.job.queue, std::slice::from_ref(&started.ticket)),
+        state.notify(started.execution.organization_id, &accepted),
+    );
 }
 
 async fn answer(state: &State, execution: &Execution, job: &Job) -> Result<HttpResponse, ApiError> {

@@ -18,6 +18,7 @@ use crate::{
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Deserialize;
 use shared::{events::Event, kind::Kind, models::Job};
+use std::sync::Arc;
 use tokio::time;
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -91,7 +92,7 @@ async fn serve(socket: &mut Socket, state: &State, shown: Option<Shown>, job_id:
         }
     }
     let Some(slot) = Slot::take(state, "processing", caller.user_id).await else { return Some(Close::TooMany) };
-    let ended = relay(socket, state, &slot, Feed::follow(state, job_id, last).await).await;
+    let ended = relay(socket, state, &slot, Feed::follow(state, job_id, last)).await;
     slot.give_back().await;
     ended
 }
@@ -121,10 +122,10 @@ async fn relay(socket: &mut Socket, state: &State, slot: &Slot, mut feed: Feed) 
 }
 
 /// Sends events in order; the last one of a job is the last one here. `Some` when there is nothing more to do.
-async fn send(socket: &mut Socket, events: Vec<Event>) -> Option<Ended> {
+async fn send(socket: &mut Socket, events: Vec<Arc<Event>>) -> Option<Ended> {
     for event in events {
         let is_last = Frame::is_last(&event);
-        let Some(frame) = Frame::new(event) else { continue };
+        let Some(frame) = Frame::new(&event) else { continue };
         if let Some(ended) = socket.send(&frame).await {
             return Some(ended);
         }

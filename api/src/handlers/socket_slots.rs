@@ -19,34 +19,53 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take_
 
 /// The right to one open socket.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     redis: Option<ConnectionManager>,
     key: String,
     id: String,
     limit: usize,
+    _open: Open,
+}
+
+/// Counts one open socket while it lives.
+#[derive(Debug)]
+struct Open(String);
+
+impl Open {
+    fn new(kind: &str) -> Self {
+        metrics::gauge!("atelier_open_sockets", "kind" => kind.to_owned()).increment(1);
+        Self(kind.to_owned())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!("atelier_open_sockets", "kind" => std::mem::take(&mut self.0)).decrement(1);
+    }
 }
 
 impl Slot {
     /// Takes a slot; `None` if all are taken.
-    pub(super) async fn take(state: &State, kind: &str, user_id: Uuid) -> Option<Self> {
+    pub(crate) async fn take(state: &State, kind: &str, user_id: Uuid) -> Option<Self> {
         let slot = Self {
             redis: state.config.rate_limits.then(|| state.redis.clone()),
             key: format!("{}:sockets:{kind}:{user_id}", state.config.redis.prefix),
             id: Uuid::now_v7().to_string(),
             limit: state.config.limits.open_sockets,
+            _open: Open::new(kind),
         };
         slot.hold().await.then_some(slot)
     }
 
     /// Holds the slot for another while.
-    pub(super) async fn renew(&self) {
+    pub(crate) async fn renew(&self) {
         // a slot that was lost with Redis' memory is taken again; were they all gone meanwhile, this socket stays
         self.hold().await;
     }
 
     /// Frees the slot.
-    pub(super) async fn give_back(self) {
-        if let Some(mut redis) = self.redis {
+    pub(crate) async fn give_back(&self) {
+        if let Some(mut redis) = self.redis.clone() {
             let mut command = redis::cmd("ZREM");
             command.arg(&self.key).arg(&self.id);
             // if this fails, the slot runs out by itself

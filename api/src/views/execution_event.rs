@@ -39,11 +39,16 @@ impl About {
         Self { pipeline_id: execution.pipeline_id, started_at: job.started_at }
     }
 
+    /// What is known of an execution without reading its rows.
+    pub(crate) const fn with(pipeline_id: Uuid, started_at: Option<DateTime<Utc>>) -> Self {
+        Self { pipeline_id, started_at }
+    }
+
     /// The public form of the next event. An execution that starts while it is watched is remembered to have started.
-    pub(crate) fn tell(&mut self, event: Event) -> PublicEvent {
+    pub(crate) fn tell(&mut self, event: &Event) -> PublicEvent {
         let Event { job_id: id, seq, body } = event;
-        let at = Time(body.at);
-        let (name, data) = match body.change {
+        let (seq, at) = (*seq, Time(body.at));
+        let (name, data) = match &body.change {
             Change::JobStarted => {
                 let started_at = *self.started_at.get_or_insert(body.at);
                 let data = json!({
@@ -60,7 +65,7 @@ impl About {
             Change::StepUpdate { step, status, data, .. } => {
                 let data = json!({
                     "id": id, "seq": seq, "node_id": step, "status": status, "progress": share(body.progress),
-                    "message": step_message(&step, status, &data), "timestamp": at,
+                    "message": step_message(step, *status, data), "timestamp": at,
                 });
                 ("execution:progress", data)
             }
@@ -73,7 +78,7 @@ impl About {
             }
             Change::JobFinished { status, data } => {
                 let data = json!({
-                    "id": id, "seq": seq, "status": status, "error": error(status, &data), "failed_at": at,
+                    "id": id, "seq": seq, "status": status, "error": error(*status, data), "failed_at": at,
                 });
                 return PublicEvent { name: "execution:failed", seq, data, is_last: true };
             }
@@ -112,7 +117,7 @@ mod tests {
             started_at: Some(DateTime::UNIX_EPOCH - chrono::TimeDelta::seconds(2)),
         };
         let body = EventBody { change, progress: Progress { completed: 1, total: 4 }, at: DateTime::UNIX_EPOCH };
-        about.tell(Event { job_id: Uuid::nil(), seq: 3, body })
+        about.tell(&Event { job_id: Uuid::nil(), seq: 3, body })
     }
 
     const AT: &str = "1970-01-01T00:00:00.000000Z";

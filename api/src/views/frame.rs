@@ -11,31 +11,33 @@ use uuid::Uuid;
 
 /// One event of an image analysis, as its owner's socket shows it.
 #[derive(Debug, Serialize)]
-pub(crate) struct Frame {
+pub(crate) struct Frame<'a> {
     r#type: &'static str,
     seq: i32,
     job_id: Uuid,
     image_id: Option<Uuid>,
-    step: Option<String>,
+    step: Option<&'a str>,
     status: &'static str,
     progress: Progress,
-    data: Value,
+    data: &'a Value,
     timestamp: Time,
 }
 
-impl Frame {
+impl Frame<'_> {
     /// Nothing follows this frame.
     pub(crate) fn is_last(event: &Event) -> bool {
         matches!(event.body.change, Change::JobFinished { .. })
     }
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// The frame of an event; none where analyses have no such event.
-    pub(crate) fn new(event: Event) -> Option<Self> {
-        let (r#type, image_id, step, status, data) = match event.body.change {
-            Change::StepUpdate { item, step, status, data } => ("step_update", item, Some(step), status.as_str(), data),
-            Change::JobFinished { status, data } => (last_type(status), None, None, status.as_str(), data),
+    pub(crate) fn new(event: &'a Event) -> Option<Self> {
+        let (r#type, image_id, step, status, data) = match &event.body.change {
+            Change::StepUpdate { item, step, status, data } => {
+                ("step_update", *item, Some(step.as_str()), status.as_str(), data)
+            }
+            Change::JobFinished { status, data } => (last_type(*status), None, None, status.as_str(), data),
             Change::JobStarted | Change::Log { .. } => return None,
         };
         Some(Self {
@@ -71,7 +73,7 @@ mod tests {
     fn frame(change: Change) -> Value {
         let at = DateTime::UNIX_EPOCH;
         let body = EventBody { change, progress: Progress { completed: 1, total: 5 }, at };
-        serde_json::to_value(Frame::new(Event { job_id: Uuid::nil(), seq: 3, body })).unwrap()
+        serde_json::to_value(Frame::new(&Event { job_id: Uuid::nil(), seq: 3, body })).unwrap()
     }
 
     #[test]

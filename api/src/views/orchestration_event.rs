@@ -29,7 +29,8 @@ pub(crate) struct AboutOrchestration {
 }
 
 impl AboutOrchestration {
-    pub(crate) fn new(orchestration: &Orchestration, job: &Job) -> Self {
+    /// `started_at`: when its first attempt began, if it has.
+    pub(crate) fn new(orchestration: &Orchestration, started_at: Option<DateTime<Utc>>) -> Self {
         let operations = plan(orchestration).into_iter();
         let operations = operations.filter_map(|planned| {
             let operation = planned.operation()?.operation_type();
@@ -39,21 +40,21 @@ impl AboutOrchestration {
             project_id: orchestration.project_id,
             phases: orchestration.phases.clone(),
             operations: operations.collect(),
-            started_at: job.started_at,
+            started_at,
         }
     }
 
     /// The public form of the next event. An orchestration that starts while it is watched is remembered to have started.
-    pub(crate) fn tell(&mut self, event: Event) -> PublicEvent {
+    pub(crate) fn tell(&mut self, event: &Event) -> PublicEvent {
         let Event { job_id: id, seq, body } = event;
-        let at = Time(body.at);
+        let (seq, at) = (*seq, Time(body.at));
         let mut data = json!({
             "id": id, "seq": seq, "project_id": self.project_id, "phase": null,
             "status": orchestration_word(JobStatus::Running), "progress": share(body.progress),
             "message": null, "timestamp": at,
         });
         let mut set = |key: &str, value: Value| data[key] = value;
-        let (name, is_last) = match body.change {
+        let (name, is_last) = match &body.change {
             Change::JobStarted => {
                 let started_at = *self.started_at.get_or_insert(body.at);
                 set("started_at", json!(Time(started_at)));
@@ -67,15 +68,15 @@ impl AboutOrchestration {
                 ("orchestration:log", false)
             }
             Change::StepUpdate { step, status, data: said, .. } => {
-                let phase = phase_of_step(&step);
-                let operation = self.operations.get(&step).copied();
+                let phase = phase_of_step(step);
+                let operation = self.operations.get(step).copied();
                 let failed = operation.is_some() && !said["error"].is_null();
-                let status = if failed { StepStatus::Failed } else { status };
+                let status = if failed { StepStatus::Failed } else { *status };
                 set("phase", json!(phase.map(phase_code)));
                 set("phase_name", json!(phase.and_then(|phase| self.phases.get(phase))));
                 set("operation", json!(operation));
                 set("status", json!(status));
-                set("message", json!(self.message(phase, operation, status, &said)));
+                set("message", json!(self.message(phase, operation, status, said)));
                 ("orchestration:progress", false)
             }
             Change::JobFinished { status: JobStatus::Completed, .. } => {
@@ -86,8 +87,8 @@ impl AboutOrchestration {
                 ("orchestration:completed", true)
             }
             Change::JobFinished { status, data: said } => {
-                let error = error(status, &said);
-                set("status", json!(orchestration_word(status)));
+                let error = error(*status, said);
+                set("status", json!(orchestration_word(*status)));
                 set("phase", error["phase"].clone());
                 set("message", error["message"].clone());
                 set("error", error);
@@ -150,7 +151,7 @@ mod tests {
             started_at: Some(DateTime::UNIX_EPOCH - chrono::TimeDelta::seconds(2)),
         };
         let body = EventBody { change, progress: Progress { completed: 1, total: 4 }, at: DateTime::UNIX_EPOCH };
-        about.tell(Event { job_id: Uuid::nil(), seq: 3, body })
+        about.tell(&Event { job_id: Uuid::nil(), seq: 3, body })
     }
 
     fn step(step: &str, status: StepStatus, data: Value) -> PublicEvent {
