@@ -18,7 +18,6 @@ pub(crate) mod docs;
 mod event_stream;
 pub(crate) mod execution_events;
 pub(crate) mod executions;
-mod feed;
 pub(crate) mod feed;
 mod feed_reader;
 mod feed_source;

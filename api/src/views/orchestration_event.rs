@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use shared::{
     events::{Change, Event},
-    models::{Job, JobStatus, Orchestration, StepStatus, orchestration_word},
+    models::{JobStatus, Orchestration, StepStatus, orchestration_word},
     orchestration::{phase_code, phase_of_step, plan},
     pipeline::OperationType,
 };

@@ -185,7 +185,8 @@ fn refusal(job: &Ended, owned: &HashSet<Uuid>) -> Option<Refused> {
     match job.kind {
         Kind::Mail => Some(Refused::Forgotten),
         Kind::ImageAnalysis => (!owned.contains(&job.id)).then_some(Refused::Overtaken),
-        Kind::PipelineRun
+        Kind::BatchShare
+        | Kind::PipelineRun
         | Kind::Orchestration
         | Kind::ChatCompletion
         | Kind::TextGeneration
