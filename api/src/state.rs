@@ -28,7 +28,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -77,12 +77,15 @@ pub(crate) struct State {
     pub(crate) answered: Requests,
     /// How busy the machine is.
     pub(crate) machine: Machine,
+    /// Where tasks run that outlive the thread which has begun them.
+    runtime: Handle,
     draining: AtomicBool,
     queues: BTreeMap<&'static str, Queue>,
 }
 
 impl State {
-    /// Prepares everything; nothing is connected yet, so that the API starts while Redis or the store are away.
+    /// Prepares everything; nothing is connected yet, so that the API starts while Redis or the store are away. To be called
+    /// within the runtime of the process.
     pub(crate) fn new(config: Config) -> Result<Self> {
         let redis = config.redis.connect().context("REDIS_URL")?;
         let queues = Kind::queues();
@@ -105,6 +108,7 @@ impl State {
             room_for_files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
             answered: Requests::default(),
             machine: Machine::default(),
+            runtime: Handle::current(),
             draining: AtomicBool::new(false),
             limiter: Limiter::new(config.rate_limits.then(|| redis.clone()), &config.redis.prefix),
             queues: queues
@@ -171,6 +175,12 @@ impl State {
             metrics::counter!("atelier_hints_lost_total", "to" => "listeners").increment(1);
             tracing::debug!(channel, "a live event was not published; listeners find it in the table");
         }
+    }
+
+    /// Runs something that many clients share, and that no thread of the HTTP server is to take with it when it ends. The
+    /// process waits for it before it ends itself.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.sockets.spawn_on(task, &self.runtime);
     }
 
     /// Tells the members of an organization who listen; like [`State::push`] it never fails and never takes long.

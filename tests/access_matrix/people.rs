@@ -61,6 +61,10 @@ async fn orchestration(world: &World, member: &Member) -> (String, String) {
     (project.to_string(), run)
 }
 
+async fn project(member: &Member) -> String {
+    id(&member.client.post("/projects", json!({ "name": "Of the house" })).await.expect(201))
+}
+
 async fn template(member: &Member) -> String {
     let body = json!({ "name": "Of the house", "template_data": { "phases": ["One"] } });
     id(&member.client.post("/templates", body).await.expect(201))

@@ -54,19 +54,6 @@ impl World {
         user.full_name
     }
 
-    /// A new project in the current organization of a user; returns its id.
-    pub async fn project(&self, member: &Member) -> Uuid {
-        let (id, (_, organization_id)) = (Uuid::now_v7(), member.place().await);
-        diesel::sql_query("INSERT INTO projects (id, organization_id, created_by, name) VALUES ($1, $2, $3, 'House')")
-            .bind::<SqlUuid, _>(id)
-            .bind::<SqlUuid, _>(organization_id)
-            .bind::<SqlUuid, _>(member.id())
-            .execute(&mut self.conn().await)
-            .await
-            .unwrap();
-        id
-    }
-
     /// The mails that wait, oldest first; nobody will send them.
     pub async fn take_mails(&self) -> Vec<WaitingMail> {
         diesel::sql_query(

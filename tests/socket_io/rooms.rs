@@ -3,6 +3,7 @@
 use super::{Browser, finish, hears_all_of, pipeline, start};
 use harness::World;
 use serde_json::{Value, json};
+use shared::events::{self, Notice};
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,6 +33,30 @@ async fn what_becomes_of_pipelines_is_told_to_the_organization_and_to_nobody_els
         assert_eq!(deleted, json!({ "id": id, "deleted_by": user }));
     }
     browser.hears_nothing("stranger").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notices_about_projects_are_passed_on_and_those_for_processes_are_not() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let (member, mut browser) = (world.member(&api).await, Browser::start().await);
+    browser.enter("socket", api.address, &member).await;
+    let notice = |name: &str, data: Value| Notice { r#type: name.to_owned(), data };
+    let known = json!({ "id": Uuid::now_v7(), "name": "House", "user_id": member.id() });
+    let sent = [
+        notice("execution:accepted", json!({ "id": Uuid::now_v7(), "place": Uuid::now_v7(), "user_id": member.id() })),
+        notice("orchestration:accepted", json!({ "id": 7 })),
+        notice("user:joined", json!({ "user_id": member.id(), "pipeline_id": Uuid::now_v7() })),
+        notice("user:joined", json!({})),
+        notice("something:else", json!({})),
+        notice("project:created", known.clone()),
+    ];
+    let announcement = events::notices(&world.prefix, sent.iter().map(|notice| (member.organization_id(), notice)));
+    announcement.query_async::<()>(&mut world.redis.clone()).await.unwrap();
+    let garbage = events::organization_channel(&world.prefix, member.organization_id());
+    let _: i64 = redis::AsyncCommands::publish(&mut world.redis.clone(), &garbage, "no JSON").await.unwrap();
+    assert_eq!(browser.event("socket", "project:created").await, known);
+    browser.hears_nothing("socket").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,7 +111,7 @@ async fn a_room_that_is_not_the_organizations_is_not_found() {
     let api = world.api().await;
     let (member, stranger) = (world.member(&api).await, world.member(&api).await);
     let (own, foreign) = (pipeline(&member).await, pipeline(&stranger).await);
-    let project = world.project(&member).await;
+    let project = world.project(&member, "House", json!({})).await;
     let mut browser = Browser::start().await;
     browser.enter("socket", api.address, &member).await;
     for (event, id) in [

@@ -91,7 +91,6 @@ impl Reader {
                 () = self.source.news.closed() => if feeds.forget(&self.source) { return },
             }
         }
-        feeds.retire(self.source.job_id);
     }
 
     /// Reads the next page of stored events; whether there may be more. While there is nothing new this is a look at one row,

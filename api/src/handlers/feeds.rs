@@ -56,28 +56,44 @@ impl Feeds {
         job_id: Uuid,
         from: Option<i32>,
     ) -> (Arc<Source>, watch::Receiver<News>) {
-        let mut followed = self.lock();
-        let source = followed.entry(job_id).or_insert_with(|| {
-            let source = Arc::new(Source::new(job_id));
-            let reader = Reader {
-                source: Arc::clone(&source),
-                pool: state.pool.clone(),
-                hub: state.live.clone(),
-                channel: events::channel(&state.config.redis.prefix, job_id),
-                heads: self.heads.clone(),
-                from,
-                is_stored: from.is_some(),
-                last: 0,
-            };
-            let feeds = Arc::clone(&state.feeds);
-            state.sockets.spawn(async move { reader.run(&feeds).await });
-            source
-        });
+        let (source, news, is_new) = {
+            let mut followed = self.lock();
+            let known = followed.get(&job_id).cloned();
+            let is_new = known.is_none();
+            let source = known.unwrap_or_else(|| Arc::new(Source::new(job_id)));
+            // before the lock is given back: a source without listeners is forgotten
+            let news = source.news.subscribe();
+            if is_new {
+                followed.insert(job_id, Arc::clone(&source));
+            }
+            (source, news, is_new)
+        };
         if from.is_none() {
             source.hurry();
         }
-        // before the lock is given back: a source without listeners is forgotten
-        (Arc::clone(source), source.news.subscribe())
+        if is_new {
+            self.begin(state, &source, from);
+        }
+        (source, news)
+    }
+
+    fn begin(&self, state: &State, source: &Arc<Source>, from: Option<i32>) {
+        let reader = Reader {
+            source: Arc::clone(source),
+            pool: state.pool.clone(),
+            hub: state.live.clone(),
+            channel: events::channel(&state.config.redis.prefix, source.job_id),
+            heads: self.heads.clone(),
+            from,
+            is_stored: from.is_some(),
+            last: 0,
+        };
+        let feeds = Arc::clone(&state.feeds);
+        let ended = Ended { feeds: Arc::clone(&feeds), source: Arc::clone(source) };
+        state.spawn(async move {
+            let _ended = ended;
+            reader.run(&feeds).await;
+        });
     }
 
     /// Forgets a source, unless somebody listens to it.
@@ -90,13 +106,29 @@ impl Feeds {
         unheard
     }
 
-    /// Whoever comes from now on gets a source of its own; those who listen to this one have what they need.
-    pub(super) fn retire(&self, job_id: Uuid) {
-        self.lock().remove(&job_id);
+    /// Whoever comes from now on gets a source of its own; those who listen to this one have what there is in it.
+    fn retire(&self, source: &Arc<Source>) {
+        let mut followed = self.lock();
+        if followed.get(&source.job_id).is_some_and(|known| Arc::ptr_eq(known, source)) {
+            followed.remove(&source.job_id);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Source>>> {
         // nothing panics while it is held
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets nobody wait for a source that gathers nothing any more, however its task has ended.
+struct Ended {
+    feeds: Arc<Feeds>,
+    source: Arc<Source>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.feeds.retire(&self.source);
+        self.source.end();
     }
 }

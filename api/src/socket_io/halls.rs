@@ -20,6 +20,9 @@ use uuid::Uuid;
 /// Commands that wait for a hall.
 const WAITING: usize = 256;
 
+/// Halls that may be closed just when somebody comes to the door.
+const TRIES: usize = 10;
+
 /// The halls.
 #[derive(Default)]
 pub(super) struct Halls {
@@ -31,8 +34,9 @@ pub(super) struct Halls {
 impl Halls {
     /// Leads a socket into the hall of its organization, which is opened if it is not open.
     pub(super) async fn enter(self: &Arc<Self>, state: &web::Data<State>, organization_id: Uuid, newcomer: Newcomer) {
+        let session = Arc::clone(&newcomer.session);
         let mut command = Command::Enter(Box::new(newcomer));
-        loop {
+        for _ in 0..TRIES {
             let door = self.door(state, organization_id);
             match door.send(command).await {
                 Ok(()) => return,
@@ -40,13 +44,19 @@ impl Halls {
                 Err(back) => command = back.0,
             }
         }
+        // the process stops: the client is to connect somewhere else
+        session.end();
     }
 
     fn door(self: &Arc<Self>, state: &web::Data<State>, organization_id: Uuid) -> Sender<Command> {
         let mut open = locked(&self.open);
+        // a hall closes before it ends; one that has not had an accident
+        if open.get(&organization_id).is_some_and(Sender::is_closed) {
+            open.remove(&organization_id);
+        }
         let door = open.entry(organization_id).or_insert_with(|| {
             let (door, commands) = mpsc::channel(WAITING);
-            state.sockets.spawn(hall::run(state.clone(), Arc::clone(self), organization_id, commands));
+            state.spawn(hall::run(state.clone(), Arc::clone(self), organization_id, commands));
             door
         });
         door.clone()

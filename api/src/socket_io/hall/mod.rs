@@ -93,7 +93,7 @@ pub(super) async fn run(
     let (news, heard) = mpsc::channel(WAITING);
     let (others, mut to_publish) = mpsc::channel::<Notice>(WAITING);
     let publishing = state.clone();
-    state.sockets.spawn(async move {
+    state.spawn(async move {
         while let Some(notice) = to_publish.recv().await {
             publishing.notify(organization_id, &notice).await;
         }
@@ -230,7 +230,7 @@ impl Hall {
         for room in member.rooms.keys() {
             self.tell_room("user:left", *room, sid, presence::of(member.user_id, *room));
         }
-        self.state.sockets.spawn(async move { member.slot.give_back().await });
+        self.state.spawn(async move { member.slot.give_back().await });
     }
 
     /// Sends a socket away for good.

@@ -34,7 +34,7 @@ impl Hall {
     /// Holds the slots of everybody for another while.
     pub(super) fn renew(&self) {
         let slots: Vec<_> = self.members.values().map(|member| Arc::clone(&member.slot)).collect();
-        self.state.sockets.spawn(async move {
+        self.state.spawn(async move {
             let renewals = slots.into_iter().map(|slot| async move { slot.renew().await });
             stream::iter(renewals).buffer_unordered(ABREAST).collect::<()>().await;
         });
