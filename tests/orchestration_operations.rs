@@ -3,10 +3,11 @@
 
 use crate::orchestration::{sql, stage};
 use futures_util::future::join_all;
-use harness::{LlmPeer, Member, Receiver, Reply, Running, World};
+use harness::{Fault, LlmPeer, Member, Receiver, Reply, Running, World};
 use serde_json::{Value, json};
 use shared::{
     config::{ObjectStore, Reader},
+    models::JobStatus,
     storage::Storage,
 };
 use standardwebhooks::Webhook;
@@ -221,6 +222,35 @@ async fn an_operation_that_fails_is_recorded_and_the_run_goes_on() {
     assert_eq!((&day["file_system"], &day["git_operations"], &day["deployment"]), (&json!(2), &json!(0), &json!(0)));
     let logged = world.events(id).await.len();
     assert!(logged > 5);
+    world.discard_deliveries().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_tries_the_operations_again_that_failed() {
+    let (world, peer) = (World::new().await, LlmPeer::start().await);
+    let (_api, _worker, member) = stage(&world, &peer).await;
+    let project = world.project(&member, "Lamps", json!({})).await;
+    let template = world.template(&member, json!({ "phases": ["a", "b"], "integrations": ["git"] })).await;
+    let lost = format!(
+        "INSERT INTO project_repositories (project_id, head, s3_key, size, commits) VALUES ('{project}', 'x', 'gone', 1, 1)"
+    );
+    world.run_sql(&lost).await;
+    peer.fail_marked("Current phase: Phase 1:", 1, Fault::Status(401));
+    let (failed, _) = member.orchestrate(json!({ "project_id": project, "template_id": template })).await;
+    assert_eq!(world.ended(failed).await.status, JobStatus::Failed);
+    let shown = member.orchestration(failed).await;
+    assert_eq!(operations(&shown), [("file_system", "completed"), ("git_operations", "failed")]);
+
+    world.run_sql("DELETE FROM project_repositories").await;
+    let again = member.client.post(&format!("/orchestration/{failed}/retry"), json!({})).await.expect(201);
+    let again: Uuid = again["run_id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(world.ended(again).await.status, JobStatus::Completed);
+    let shown = member.orchestration(again).await;
+    let both = [("file_system", "completed"), ("git_operations", "completed")];
+    assert_eq!(operations(&shown), [both, both].concat());
+    assert_eq!((peer.asked_for_phase(0), peer.asked_for_phase(1)), (1, 2));
+    let (repository, _folder) = clone(&member, project).await;
+    assert_eq!(repository["commits"], 2);
     world.discard_deliveries().await;
 }
 

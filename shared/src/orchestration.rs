@@ -4,8 +4,10 @@
 //! Each waits for the one before: a phase sees the answers of all earlier ones, and what a phase leaves is kept before the
 //! next one begins.
 
+mod deploy_hook;
 mod names;
 
+pub use deploy_hook::{DEPLOY_HOOK_SECRET, DEPLOY_HOOK_URL, keep_secret, without_secret};
 pub use names::{phase_filename, summary_filename, template_integrations, template_phases, title_case};
 
 use crate::{
@@ -18,12 +20,6 @@ use serde_json::{Value, json};
 /// The phases of an orchestration that names none.
 pub const DEFAULT_PHASES: [&str; 7] =
     ["Ideation", "Research", "Design", "Implementation", "Testing", "Deployment", "Review"];
-
-/// The key of a deploy hook's address, in a project's metadata or an organization's settings.
-pub const DEPLOY_HOOK_URL: &str = "deploy_hook_url";
-
-/// The key beside it of what the calls are signed with. No answer shows it.
-pub const DEPLOY_HOOK_SECRET: &str = "deploy_hook_secret";
 
 /// Most phases.
 pub const MAX_PHASES: usize = 20;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::{
     limits::Limits,
     models::{OrganizationOfMember, Role, Tier},
-    orchestration::DEPLOY_HOOK_SECRET,
+    orchestration::without_secret,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -54,7 +54,7 @@ impl OrganizationView {
             subscription_tier: organization.subscription_tier,
             api_quota_limit: limits.quotas.organization_monthly,
             api_quota_used,
-            settings: complete(organization.settings),
+            settings: complete(without_secret(organization.settings)),
             created_at: organization.created_at.into(),
             updated_at: organization.updated_at.into(),
         }
@@ -68,12 +68,11 @@ impl ListedOrganization {
     }
 }
 
-/// The two documented settings are always there, and what deploy hooks are signed with never is.
+/// The two documented settings are always there.
 fn complete(mut settings: Value) -> Value {
     if let Value::Object(settings) = &mut settings {
         settings.entry("default_ai_model").or_insert_with(|| json!("gpt-4"));
         settings.entry("integration_enabled").or_insert(Value::Bool(true));
-        settings.remove(DEPLOY_HOOK_SECRET);
     }
     settings
 }

@@ -1,6 +1,6 @@
 //! What follows from the ends of orchestrations: the phase that failed is counted, and so is the day.
 
-use super::{Ending, Finish, JobStatus, Orchestration, OrchestrationCounts};
+use super::{Ending, Finish, Job, JobStatus, Orchestration, OrchestrationCounts};
 use crate::schema::{jobs, orchestrations};
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -54,14 +54,14 @@ pub(super) async fn settle(conn: &mut AsyncPgConnection, ended: &[&Finish]) -> Q
 
 /// Orchestrations that have ended.
 pub(super) async fn load(conn: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<HashMap<Uuid, EndedRun>> {
-    let rows: Vec<(Orchestration, Option<DateTime<Utc>>, Option<DateTime<Utc>>)> = orchestrations::table
+    let rows: Vec<(Orchestration, Job)> = orchestrations::table
         .inner_join(jobs::table)
         .filter(orchestrations::id.eq_any(ids))
-        .select((Orchestration::as_select(), jobs::started_at, jobs::finished_at))
+        .select((Orchestration::as_select(), Job::as_select()))
         .load(conn)
         .await?;
-    let ended = rows.into_iter().map(|(orchestration, started_at, finished_at)| {
-        let execution_ms = started_at.zip(finished_at).map_or(0, |(from, to)| (to - from).num_milliseconds());
+    let ended = rows.into_iter().map(|(orchestration, job)| {
+        let execution_ms = Orchestration::execution_time_ms(job.started_at, job.finished_at);
         (orchestration.id, EndedRun { orchestration, execution_ms })
     });
     Ok(ended.collect())
