@@ -13,10 +13,12 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 /// Says so until `end`, then that it goes.
 pub(crate) async fn run(context: Arc<Context>, pools: Pools, end: CancellationToken) {
     let served = || pools.iter().flat_map(|(_, pool)| pool.queues.iter().map(move |queue| (queue, pool.concurrency)));
+    let mut queues: Vec<String> = served().map(|(queue, _)| queue.clone()).collect();
+    queues.sort_unstable();
     let presence = Presence {
         worker: context.worker.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        queues: served().map(|(queue, _)| queue.clone()).collect(),
+        queues,
         slots: served().map(|(_, slots)| slots).sum(),
         started_at: Utc::now(),
     };

@@ -134,7 +134,8 @@ impl Reopened {
         jobs::table
             // as a word, so that its index is found
             .filter(diesel::dsl::sql::<Bool>("status = 'failed'"))
-            .filter(jobs::kind.eq(kind).and(jobs::finished_at.lt(before)))
+            // said once more in a form that the index understands
+            .filter(jobs::kind.eq(kind).and(jobs::finished_at.lt(before)).and(jobs::finished_at.ge(at)))
             .filter(jobs::finished_at.gt(at).or(jobs::finished_at.eq(at).and(jobs::id.gt(id))))
             .order((jobs::finished_at, jobs::id))
             .limit(limit)

@@ -101,6 +101,11 @@ pub struct BusyWorker {
     pub heartbeat_at: Option<DateTime<Utc>>,
 }
 
+const JOBS: &str = "SELECT j.id, j.kind, j.queue, j.status, j.priority, o.slug AS organization, u.email AS user, \
+        j.attempt, j.max_attempts, j.worker, j.error_code, j.error_message, j.run_at, j.created_at, j.started_at, \
+        j.finished_at \
+    FROM jobs j JOIN organizations o ON o.id = j.organization_id JOIN users u ON u.id = j.user_id";
+
 impl JobLine {
     /// The jobs that fit. Of one status in the order in which they matter: failed and other ended ones latest first,
     /// waiting ones as they are due; otherwise the newest first.
@@ -116,10 +121,7 @@ impl JobLine {
         let status = if words.is_empty() { "TRUE".to_owned() } else { format!("j.status IN ({})", words.join(", ")) };
         let kinds: Vec<&str> = filter.kinds.iter().map(|kind| kind.as_str()).collect();
         diesel::sql_query(format!(
-            "SELECT j.id, j.kind, j.queue, j.status, j.priority, o.slug AS organization, u.email AS user, j.attempt, \
-                 j.max_attempts, j.worker, j.error_code, j.error_message, j.run_at, j.created_at, j.started_at, \
-                 j.finished_at \
-             FROM jobs j JOIN organizations o ON o.id = j.organization_id JOIN users u ON u.id = j.user_id \
+            "{JOBS} \
              WHERE {status} AND ($1 = '{{}}' OR j.kind = ANY($1)) AND ($2 = '{{}}' OR j.queue = ANY($2)) \
              ORDER BY {order} LIMIT $3"
         ))
@@ -132,17 +134,7 @@ impl JobLine {
 
     /// The job.
     pub async fn find(conn: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<Self>> {
-        diesel::sql_query(
-            "SELECT j.id, j.kind, j.queue, j.status, j.priority, o.slug AS organization, u.email AS user, j.attempt, \
-                 j.max_attempts, j.worker, j.error_code, j.error_message, j.run_at, j.created_at, j.started_at, \
-                 j.finished_at \
-             FROM jobs j JOIN organizations o ON o.id = j.organization_id JOIN users u ON u.id = j.user_id \
-             WHERE j.id = $1",
-        )
-        .bind::<SqlUuid, _>(id)
-        .get_result(conn)
-        .await
-        .optional()
+        diesel::sql_query(format!("{JOBS} WHERE j.id = $1")).bind::<SqlUuid, _>(id).get_result(conn).await.optional()
     }
 }
 

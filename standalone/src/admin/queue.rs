@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::{
     kind::Kind,
     models::{QueueCounts, QueuePause},
-    queue::Depth,
+    queue::{Depth, Queue, QueueError},
 };
 
 use super::{
@@ -103,27 +103,21 @@ async fn list(ground: &mut Ground) -> anyhow::Result<Answer> {
     let pauses = QueuePause::list(&mut ground.conn).await?;
     let (mut lines, mut remark) = (Vec::new(), None);
     for name in Kind::queues() {
-        let queue = ground.queue(name);
-        let seen = match remark {
-            None => async { Ok((queue.depth().await?, queue.listeners().await?)) }.await,
-            // a Redis that is away is asked once
-            Some(_) => continue_without(),
-        };
-        let (depth, listeners) = match seen {
-            Ok((depth, listeners)) => (Some(depth), Some(listeners)),
-            Err(None) => (None, None),
-            Err(Some(error)) => {
-                remark = Some(format!("what Redis knows is missing: {error}"));
-                (None, None)
+        let mut seen = None;
+        // a Redis that is away is asked once
+        if remark.is_none() {
+            match look(&ground.queue(name)).await {
+                Ok(found) => seen = Some(found),
+                Err(error) => remark = Some(format!("what Redis knows is missing: {error}")),
             }
-        };
+        }
         lines.push(Line {
             queue: name,
             kinds: Kind::ALL.iter().filter(|kind| kind.queue() == name).map(|kind| kind.as_str()).collect(),
             counts: counts.remove(name),
             paused_at: pauses.iter().find(|pause| pause.queue == name).map(|pause| pause.paused_at),
-            depth,
-            listeners,
+            depth: seen.map(|(depth, _)| depth),
+            listeners: seen.map(|(_, listeners)| listeners),
         });
     }
     let head =
@@ -133,9 +127,9 @@ async fn list(ground: &mut Ground) -> anyhow::Result<Answer> {
     Ok(Answer::new(json!({ "queues": all }), listed(head, rows, "")).with_remark(remark))
 }
 
-/// The figures of a Redis that is known to be away.
-const fn continue_without() -> Result<(Depth, u64), Option<shared::queue::QueueError>> {
-    Err(None)
+/// What Redis knows of a queue.
+async fn look(queue: &Queue) -> Result<(Depth, u64), QueueError> {
+    Ok((queue.depth().await?, queue.listeners().await?))
 }
 
 fn row(line: &Line) -> [String; 10] {
