@@ -3,7 +3,6 @@
 
 mod index;
 mod organization;
-mod work;
 
 use chrono::{DateTime, NaiveDateTime};
 use harness::{Api, Member, World, project_root};

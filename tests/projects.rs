@@ -432,3 +432,27 @@ async fn a_repeated_request_makes_one_project() {
     assert_eq!(first.expect(201), second.expect(201));
     assert_eq!(member.client.get("/projects").await.expect(200)["pagination"]["total"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_of_a_deploy_hook_is_kept_and_never_shown() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let client = world.member(&api).await.client;
+    let metadata =
+        json!({ "deploy_hook_url": "https://example.com/hook", "deploy_hook_secret": "s3cret", "budget": 7 });
+    let made = client.post("/projects", json!({ "name": "Shop", "metadata": metadata })).await.expect(201);
+    let shown = json!({ "deploy_hook_url": "https://example.com/hook", "budget": 7 });
+    assert_eq!(made["metadata"], shown);
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/projects/{id}");
+    assert_eq!(client.get(&path).await.expect(200)["metadata"], shown);
+    assert_eq!(client.get("/projects").await.expect(200)["data"][0]["metadata"], shown);
+    // who sends back what was shown changes nothing; who names another address has no secret for it
+    for (url, kept) in [("https://example.com/hook", 1), ("https://example.com/other", 0)] {
+        let metadata = json!({ "deploy_hook_url": url, "budget": 8 });
+        let changed = client.put(&path, json!({ "metadata": metadata })).await.expect(200);
+        assert_eq!(changed["metadata"], metadata);
+        let secret = world.count_rows("projects WHERE metadata ->> 'deploy_hook_secret' = 's3cret'").await;
+        assert_eq!(secret, kept, "{url}");
+    }
+}

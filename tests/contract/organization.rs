@@ -31,7 +31,7 @@ async fn organizations_and_their_people_answer_with_every_documented_field() {
     get(client, "/api/v1/organizations/current/members", &list(person)).await;
     let invitation = json!({
         "id": "uuid", "email": "string", "role": "admin manager member viewer", "expires_at": "time",
-        "status": "pending accepted revoked expired", "created_at": "time",
+        "status": "pending accepted revoked expired", "created_at": "time", "invited_by": "uuid?",
     });
     let made = joined(&[invitation.clone(), json!({ "token": "string", "accept_url": "string" })]);
     let path = "/api/v1/organizations/current/invitations";
@@ -52,7 +52,7 @@ async fn keys_and_webhooks_answer_with_every_documented_field() {
     let message = json!({ "message": "string" });
     let key = json!({
         "id": "uuid", "name": "string", "permissions": ["string"], "created_at": "time", "updated_at": "time",
-        "expires_at": "time", "last_used": "time?", "usage_count": "int", "prefix": "string",
+        "expires_at": "time", "last_used": "time?", "usage_count": "int", "prefix": "string", "organization_id": "uuid",
     });
     let fresh = joined(&[key.clone(), json!({ "key": "string" })]);
     let body = json!({ "name": "nightly", "permissions": ["ai:read", "webhooks:write"] });

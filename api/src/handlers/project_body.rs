@@ -7,7 +7,10 @@ use crate::{
 use garde::Validate;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use shared::models::{Project, ProjectChanges, ProjectPriority, ProjectStatus};
+use shared::{
+    models::{Project, ProjectChanges, ProjectPriority, ProjectStatus},
+    orchestration::keep_secret,
+};
 use utoipa::ToSchema;
 
 /// A project to be made.
@@ -65,13 +68,18 @@ pub(crate) struct UpdateProject {
 impl UpdateProject {
     /// What it really changes.
     pub(super) fn changes(self, stored: &Project) -> ProjectChanges {
+        let metadata = self.metadata.map(|metadata| {
+            let mut metadata = Value::Object(metadata);
+            keep_secret(&mut metadata, &stored.metadata);
+            metadata
+        });
         ProjectChanges {
             name: self.name.filter(|name| *name != stored.name),
             description: self.description.filter(|description| *description != stored.description),
             topic: self.topic.filter(|topic| *topic != stored.topic),
             status: self.status.filter(|status| *status != stored.status),
             priority: self.priority.filter(|priority| *priority != stored.priority),
-            metadata: self.metadata.map(Value::Object).filter(|metadata| *metadata != stored.metadata),
+            metadata: metadata.filter(|metadata| *metadata != stored.metadata),
         }
     }
 }

@@ -3,7 +3,10 @@
 use super::{Time, word_lists};
 use serde::Serialize;
 use serde_json::Value;
-use shared::models::{ProjectPriority, ProjectRow, ProjectRun, ProjectStatus, orchestration_word};
+use shared::{
+    models::{ProjectPriority, ProjectRow, ProjectRun, ProjectStatus, orchestration_word},
+    orchestration::without_secret,
+};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -21,7 +24,7 @@ pub(crate) struct ProjectView {
     #[schema(schema_with = word_lists::project_priority)]
     priority: ProjectPriority,
     created_by: Creator,
-    /// Anything; kept as it was sent.
+    /// Anything; kept as it was sent. Only a `deploy_hook_secret` is not shown again.
     #[schema(value_type = Object)]
     metadata: Value,
     created_at: Time,
@@ -68,7 +71,7 @@ impl From<ProjectRow> for ProjectView {
             status: project.status,
             priority: project.priority,
             created_by: Creator { id: project.created_by, username, full_name },
-            metadata: project.metadata,
+            metadata: without_secret(project.metadata),
             created_at: project.created_at.into(),
             updated_at: project.updated_at.into(),
         }
