@@ -1,7 +1,7 @@
 //! How an operator gets rid of jobs that failed: with all that belongs to them, and the objects they left.
 
 use super::{JobStatus, ObjectDeletion, job_retries::Refused};
-use crate::schema::{executions, jobs};
+use crate::schema::{executions, jobs, orchestrations};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use std::collections::{HashMap, HashSet};
@@ -30,8 +30,10 @@ impl Discarded {
                 .await?;
             let found: HashMap<Uuid, JobStatus> = found.into_iter().collect();
             let repeated = executions::table.filter(executions::retry_of.eq_any(ids));
-            let repeated: Vec<Option<Uuid>> = repeated.select(executions::retry_of).load(conn).await?;
-            let repeated: HashSet<Uuid> = repeated.into_iter().flatten().collect();
+            let mut repeats: Vec<Option<Uuid>> = repeated.select(executions::retry_of).load(conn).await?;
+            let repeated = orchestrations::table.filter(orchestrations::retry_of.eq_any(ids));
+            repeats.extend(repeated.select(orchestrations::retry_of).load::<Option<Uuid>>(conn).await?);
+            let repeated: HashSet<Uuid> = repeats.into_iter().flatten().collect();
             let mut discarded = Self::default();
             for id in ids {
                 match found.get(id) {
