@@ -2,9 +2,9 @@
 
 use crate::{config, models::shipped_templates};
 use anyhow::{Context, Result, anyhow};
-use diesel::{ConnectionError, ConnectionResult};
+use diesel::{ConnectionError, ConnectionResult, QueryResult};
 use diesel_async::{
-    AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl,
+    AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection,
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pooled},
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -27,6 +27,10 @@ pub type PoolError = pooled::PoolError;
 /// How long a caller waits for a free connection, and for a new one to be made.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A transaction that is left in the middle (its task was dropped, its process is frozen) gives back what it holds after a
+/// while. Nobody of ours thinks for so long between two statements.
+const ABANDONED: &str = "SET idle_in_transaction_session_timeout = '15s'";
+
 /// The advisory lock that lets one process at a time migrate ("atelier" in ASCII, shortened to 63 bits).
 const MIGRATION_LOCK: i64 = 0x61_74_65_6c_69_65_72;
 
@@ -45,6 +49,38 @@ pub fn pool(settings: &config::Postgres) -> Result<Pool> {
         .context("the connection pool could not be built")
 }
 
+/// A connection with a transaction on it. Unless it is given back it is closed, so that what it holds is free at once: in
+/// the pool it would be held until somebody takes the connection out again.
+pub struct Busy(Option<Connection>);
+
+impl Busy {
+    /// One that a transaction begins on.
+    pub const fn new(conn: Connection) -> Self {
+        Self(Some(conn))
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    /// None until it is given back.
+    pub fn conn(&mut self) -> QueryResult<&mut AsyncPgConnection> {
+        self.0.as_deref_mut().ok_or(diesel::result::Error::BrokenTransactionManager)
+    }
+
+    /// The transaction has ended: the connection goes back to its pool.
+    pub fn give_back(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            drop(pooled::Object::take(conn));
+        }
+    }
+}
+
 /// One connection outside the pool: for a lock that a session holds, or for the migrations.
 pub async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
     establish(url).await
@@ -54,14 +90,16 @@ pub async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
 fn establish(url: &str) -> BoxFuture<'_, ConnectionResult<AsyncPgConnection>> {
     async move {
         let settings: tokio_postgres::Config = url.parse().map_err(bad_connection)?;
-        if settings.get_ssl_mode() == SslMode::Require {
+        let mut conn = if settings.get_ssl_mode() == SslMode::Require {
             let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls_settings()?);
             let (client, connection) = settings.connect(tls).await.map_err(bad_connection)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
         } else {
             let (client, connection) = settings.connect(tokio_postgres::NoTls).await.map_err(bad_connection)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
-        }
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
+        };
+        conn.batch_execute(ABANDONED).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        Ok(conn)
     }
     .boxed()
 }

@@ -12,6 +12,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::{
+    db::Busy,
     events::{Change, Event, LogLevel, Progress},
     models::{Job, JobEvent, JobImage, JobStep, StepChange, StepKey, StepStatus, Taker},
 };
@@ -302,37 +303,50 @@ impl<'a> Reporter<'a> {
         also: &impl Also,
         tries: u32,
     ) -> Result<Recorded, WriteError> {
-        let mut conn = self.context.pool.get().await?;
-        // not `transaction(closure)`: the compiler cannot see that a closure inside a closure is `Send`. A transaction
-        // left open by an early return is noticed by the pool, which then drops the connection.
-        Transactions::begin_transaction(&mut *conn).await?;
+        let mut busy = Busy::new(self.context.pool.get().await?);
+        let recorded = self.write(busy.conn()?, change, ends, also, tries).await?;
+        busy.give_back();
+        Ok(recorded)
+    }
+
+    /// One transaction; an early return leaves it open, and the connection is closed then.
+    async fn write(
+        &self,
+        conn: &mut AsyncPgConnection,
+        change: &StepChange<'_>,
+        ends: u32,
+        also: &impl Also,
+        tries: u32,
+    ) -> Result<Recorded, WriteError> {
+        // not `transaction(closure)`: the compiler cannot see that a closure inside a closure is `Send`
+        Transactions::begin_transaction(conn).await?;
         // the commit may have come through when its answer did not
-        if tries > 1 && JobStep::is_recorded(&mut conn, self.job_id, self.job.attempt, change).await? {
-            Transactions::rollback_transaction(&mut *conn).await?;
+        if tries > 1 && JobStep::is_recorded(conn, self.job_id, self.job.attempt, change).await? {
+            Transactions::rollback_transaction(conn).await?;
             return Ok(Recorded::Before);
         }
         let mut change = Cow::Borrowed(change);
         if let Some(taker) = self.taker {
             let batch = Taker { job_id: self.job_id, attempt: self.job.attempt };
-            let Some(progress) = JobImage::hold(&mut conn, batch, change.key.item, taker).await? else {
-                Transactions::rollback_transaction(&mut *conn).await?;
+            let Some(progress) = JobImage::hold(conn, batch, change.key.item, taker).await? else {
+                Transactions::rollback_transaction(conn).await?;
                 return Ok(Recorded::Lost);
             };
             // others write, too: how far it is, only the rows know
             change.to_mut().progress = Progress { completed: progress.completed + ends, total: progress.total };
         }
-        let Some(event) = JobStep::record(&mut conn, self.job_id, self.job.attempt, &change).await? else {
-            Transactions::rollback_transaction(&mut *conn).await?;
+        let Some(event) = JobStep::record(conn, self.job_id, self.job.attempt, &change).await? else {
+            Transactions::rollback_transaction(conn).await?;
             return Ok(Recorded::Lost);
         };
-        match also(&mut conn).await {
+        match also(conn).await {
             Err(diesel::result::Error::RollbackTransaction) => {
-                Transactions::rollback_transaction(&mut *conn).await?;
+                Transactions::rollback_transaction(conn).await?;
                 return Ok(Recorded::Overtaken);
             }
             written => written?,
         }
-        Transactions::commit_transaction(&mut *conn).await?;
+        Transactions::commit_transaction(conn).await?;
         Ok(Recorded::Now(event))
     }
 }

@@ -11,6 +11,7 @@ use crate::{
 use futures_util::future::try_join_all;
 use serde_json::json;
 use shared::{
+    db::Busy,
     kind::BatchShare,
     models::{Failure, Job, JobImage, JobStep, Product, ProductImage, Taker},
     queue::Hint,
@@ -135,10 +136,13 @@ impl Share<'_> {
 
     /// A free image with the steps that whoever had it before has recorded.
     async fn take(&self) -> Result<Option<(Uuid, Vec<JobStep>)>, Stop> {
-        let mut conn = self.context.pool.get().await?;
-        let Some(id) = JobImage::take(&mut conn, holder(self.batch), self.taker).await? else { return Ok(None) };
-        let steps = JobStep::list_of_item(&mut conn, self.batch.id, id).await?;
-        Ok(Some((id, steps)))
+        let mut busy = Busy::new(self.context.pool.get().await?);
+        let taken = match JobImage::take(busy.conn()?, holder(self.batch), self.taker).await? {
+            Some(id) => Some((id, JobStep::list_of_item(busy.conn()?, self.batch.id, id).await?)),
+            None => None,
+        };
+        busy.give_back();
+        Ok(taken)
     }
 
     async fn analyse(&self, image: &ProductImage, steps: Vec<JobStep>) -> Result<(), Stop> {
