@@ -1,5 +1,5 @@
-//! Socket.IO with its own client library: who is let in, rooms, and that every event reaches everybody concerned once and in
-//! order, whatever happens to Redis and to processes.
+//! Socket.IO with its own client library: who is let in, rooms, and that every event reaches everybody concerned once
+//! and in order, whatever happens to Redis and to processes.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at a broken assumption")]
 
 mod browser;

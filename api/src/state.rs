@@ -84,8 +84,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Prepares everything; nothing is connected yet, so that the API starts while Redis or the store are away. To be called
-    /// within the runtime of the process.
+    /// Prepares everything; nothing is connected yet, so that the API starts while Redis or the store are away. To be
+    /// called within the runtime of the process.
     pub(crate) fn new(config: Config) -> Result<Self> {
         let redis = config.redis.connect().context("REDIS_URL")?;
         let queues = Kind::queues();
@@ -177,8 +177,8 @@ impl State {
         }
     }
 
-    /// Runs something that many clients share, and that no thread of the HTTP server is to take with it when it ends. The
-    /// process waits for it before it ends itself.
+    /// Runs something that many clients share, and that no thread of the HTTP server is to take with it when it ends.
+    /// The process waits for it before it ends itself.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.sockets.spawn_on(task, &self.runtime);
     }

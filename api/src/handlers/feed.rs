@@ -1,9 +1,10 @@
-//! The events of one job, each once and in order, for any number of listeners. Everything that follows a job (sockets, event
-//! streams, requests that wait) follows it here.
+//! The events of one job, each once and in order, for any number of listeners. Everything that follows a job (sockets,
+//! event streams, requests that wait) follows it here.
 //!
-//! Whatever reads the table and hears Redis does so once for a job and process: see [`Reader`](super::feed_reader::Reader). A listener is a place in what
-//! the source has gathered, so that a hundred of them cost no query more than one, and one that is slow holds up nobody:
-//! what the source keeps no longer the listener reads in the table by itself.
+//! Whatever reads the table and hears Redis does so once for a job and process: see
+//! [`Reader`](super::feed_reader::Reader). A listener is a place in what the source has gathered, so that a hundred of
+//! them cost no query more than one, and one that is slow holds up nobody: what the source keeps no longer the listener
+//! reads in the table by itself.
 
 use super::feed_source::{News, Source};
 use crate::state::State;
@@ -34,7 +35,8 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Follows a job from after event number `last`. Whoever calls this has made sure that the listener may know the job.
+    /// Follows a job from after event number `last`. Whoever calls this has made sure that the listener may know the
+    /// job.
     pub(crate) fn follow(state: &State, job_id: Uuid, last: i32) -> Self {
         let (source, news) = state.feeds.listen(state, job_id, Some(last));
         Self { pool: state.pool.clone(), source, news, last, over: false }

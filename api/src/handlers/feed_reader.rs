@@ -1,8 +1,9 @@
-//! The task that gathers the events of one job out of two sources: the table, which has them all, and Redis, which is fast and
-//! may lose some.
+//! The task that gathers the events of one job out of two sources: the table, which has them all, and Redis, which is
+//! fast and may lose some.
 //!
-//! It subscribes first, reads the stored events second and takes live ones third, so nothing is missed. A gap in the numbers,
-//! a connection to Redis that broke, or a few seconds make it look into the table again. It ends with its last listener.
+//! It subscribes first, reads the stored events second and takes live ones third, so nothing is missed. A gap in the
+//! numbers, a connection to Redis that broke, or a few seconds make it look into the table again. It ends with its last
+//! listener.
 
 use super::{feed::PAGE, feed_source::Source, feeds::Feeds};
 use crate::live::{Hub, Live};
@@ -20,8 +21,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// How often the table is looked at even if nothing is heard, where a request waits: it is short, and so is its client's
-/// patience.
+/// How often the table is looked at even if nothing is heard, where a request waits: it is short, and so is its
+/// client's patience.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The same where nobody but sockets and streams listens, in these ticks.
@@ -93,8 +94,8 @@ impl Reader {
         }
     }
 
-    /// Reads the next page of stored events; whether there may be more. While there is nothing new this is a look at one row,
-    /// together with all other looks of the moment.
+    /// Reads the next page of stored events; whether there may be more. While there is nothing new this is a look at
+    /// one row, together with all other looks of the moment.
     async fn read(&mut self) -> anyhow::Result<bool> {
         let job_id = self.source.job_id;
         let Some(head) = self.heads.find(job_id).await? else {

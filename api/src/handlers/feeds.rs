@@ -48,8 +48,8 @@ impl Feeds {
         work.unwrap_or_else(|| futures_util::future::ready(()).boxed())
     }
 
-    /// The source of a job, made if there is none. `from`: the last event that the listener has; `None` if a request waits
-    /// for a job that is not stored yet.
+    /// The source of a job, made if there is none. `from`: the last event that the listener has; `None` if a request
+    /// waits for a job that is not stored yet.
     pub(super) fn listen(
         &self,
         state: &State,

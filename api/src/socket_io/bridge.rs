@@ -48,14 +48,14 @@ pub(crate) struct EngineQuery {
 
 /// Socket.IO
 ///
-/// Protocol 5 (Engine.IO 4), by polling or WebSocket, for the client library of Socket.IO: `auth: {token: "Bearer …"}`, an
-/// `Authorization` header, `X-API-Key` (with `pipelines:read`), or `?token=`. Refused is told by `connect_error`:
+/// Protocol 5 (Engine.IO 4), by polling or WebSocket, for the client library of Socket.IO: `auth: {token: "Bearer …"}`,
+/// an `Authorization` header, `X-API-Key` (with `pipelines:read`), or `?token=`. Refused is told by `connect_error`:
 /// `AUTHENTICATION_REQUIRED`; `RATE_LIMIT_EXCEEDED` where more than five are open.
 ///
 /// Send `join:pipeline`, `leave:pipeline`, `join:project`, `leave:project` with an id; each may be acknowledged with
-/// `{ok, error?: {code, message}}`. Each event has one argument, `{type, data, …}` with the fields of `data` once more beside
-/// it: `pipeline:*` and `project:*` to the organization; `execution:started`, `:progress`, `:completed`, `:failed` to who
-/// started it and to the pipeline's room; `user:joined` and `user:left` to the others in the room.
+/// `{ok, error?: {code, message}}`. Each event has one argument, `{type, data, …}` with the fields of `data` once more
+/// beside it: `pipeline:*` and `project:*` to the organization; `execution:started`, `:progress`, `:completed`,
+/// `:failed` to who started it and to the pipeline's room; `user:joined` and `user:left` to the others in the room.
 #[utoipa::path(
     tag = "executions",
     params(EngineQuery),

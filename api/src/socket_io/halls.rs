@@ -1,5 +1,5 @@
-//! All halls of this process, an organization each. A hall opens with the first socket of its organization and closes with the
-//! last.
+//! All halls of this process, an organization each. A hall opens with the first socket of its organization and closes
+//! with the last.
 
 use super::{
     hall::{self, Command, Newcomer},

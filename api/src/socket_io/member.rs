@@ -79,7 +79,8 @@ impl Member {
         }
     }
 
-    /// Whether it was to be told of a run that was found: of one that has ended only if it ended while this socket was there.
+    /// Whether it was to be told of a run that was found: of one that has ended only if it ended while this socket was
+    /// there.
     pub(super) fn is_concerned(&self, run: &LiveRun) -> bool {
         let ended_since = |since: &DateTime<Utc>| run.finished_at.is_none_or(|finished| finished >= *since);
         (self.user_id == run.user_id && ended_since(&self.since)) || self.rooms.get(&run.place).is_some_and(ended_since)
@@ -163,9 +164,9 @@ pub(super) struct Card {
 }
 
 impl Card {
-    /// Whether it would be let in still: the session open, the user active and in the same organization, the key good. That
-    /// an access token runs out meanwhile is no reason to go: it was good when it was shown. A database that is away says
-    /// nothing against anybody.
+    /// Whether it would be let in still: the session open, the user active and in the same organization, the key good.
+    /// That an access token runs out meanwhile is no reason to go: it was good when it was shown. A database that is
+    /// away says nothing against anybody.
     pub(super) async fn is_good(&self, state: &State, needed: Keys) -> bool {
         let found = match self.credential {
             Credential::Session(id) => state

@@ -1,16 +1,16 @@
 //! Socket.IO at `/socket.io`, on the API's own port: who may come in, what clients say, and which events go to whom.
 //!
 //! The protocol itself (Engine.IO 4 with polling, WebSocket and the change from one to the other; Socket.IO 5) is
-//! `socketioxide`'s, with its local adapter. Events do not go from process to process by Socket.IO: every process takes them
-//! from where all listeners take them, the [`Hub`](crate::live::Hub), the [`Feed`](crate::handlers::feed::Feed) of a job, and
-//! PostgreSQL. So Redis may come and go, and nothing is missed.
+//! `socketioxide`'s, with its local adapter. Events do not go from process to process by Socket.IO: every process takes
+//! them from where all listeners take them, the [`Hub`](crate::live::Hub), the [`Feed`](crate::handlers::feed::Feed) of
+//! a job, and PostgreSQL. So Redis may come and go, and nothing is missed.
 //!
 //! * [`bridge`] and [`websocket`] lead requests from actix to the engine; a [`session`] is what is known of one client there.
 //! * [`handshake`] lets clients in and hears what they say.
 //! * A [`hall`] is where the sockets of one organization in this process are told what happens; [`halls`] are all of them.
 //!
-//! With several processes behind one address, the requests of a client that polls must reach the same process, since they
-//! belong together: the load balancer has to be sticky (by address or cookie), or clients use the WebSocket alone
+//! With several processes behind one address, the requests of a client that polls must reach the same process, since
+//! they belong together: the load balancer has to be sticky (by address or cookie), or clients use the WebSocket alone
 //! (`transports: ["websocket"]`).
 
 pub(crate) mod bridge;
@@ -54,8 +54,8 @@ const WAITING: usize = 256;
 /// From the first request to credentials.
 const INTRODUCTION: Duration = Duration::from_secs(10);
 
-/// How often PostgreSQL is asked what runs, and whether those who listen still may. A lost notice is made good by the one,
-/// a session that was ended is noticed by the other.
+/// How often PostgreSQL is asked what runs, and whether those who listen still may. A lost notice is made good by the
+/// one, a session that was ended is noticed by the other.
 const ROUND: Duration = Duration::from_secs(2);
 
 /// How far a look into the past overlaps with the one before: what was committed late is seen, too.

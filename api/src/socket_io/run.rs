@@ -1,4 +1,5 @@
-//! A run whose events are relayed: what was told of it, for those who watch now and those who come while it is under way.
+//! A run whose events are relayed: what was told of it, for those who watch now and those who come while it is under
+//! way.
 
 use crate::views::PublicEvent;
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -19,7 +20,8 @@ const KEPT: usize = 2_000;
 /// For how long what was told of an ended run is kept: whoever has not taken it by then has been sent away.
 const TOLD: Duration = Duration::from_secs(10);
 
-/// For how long an ended run is known, so that it is not taken for a new one. Far longer than a look into the past reaches.
+/// For how long an ended run is known, so that it is not taken for a new one. Far longer than a look into the past
+/// reaches.
 const KNOWN: Duration = Duration::from_secs(60);
 
 /// One thing that sockets are told, under its name.

@@ -1,5 +1,5 @@
-//! One client of the engine, from its first request on, and how many of them may be there before they have shown who they
-//! are. Whoever has is counted by its slots instead.
+//! One client of the engine, from its first request on, and how many of them may be there before they have shown who
+//! they are. Whoever has is counted by its slots instead.
 
 use crate::{
     auth::{Caller, caller::Shown},

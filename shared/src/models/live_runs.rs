@@ -1,5 +1,5 @@
-//! Runs that somebody may be watching: executions of pipelines and orchestrations of projects, as far as whoever relays their
-//! events needs to know them.
+//! Runs that somebody may be watching: executions of pipelines and orchestrations of projects, as far as whoever relays
+//! their events needs to know them.
 
 use super::{Execution, NewExecution, Orchestration};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -136,8 +136,8 @@ impl LiveRun {
         Ok(found.map(|found| (found.full_name, found.now)))
     }
 
-    /// Runs of these organizations that are running, or have ended since the last look (or a moment ago, if there was none)
-    /// and `overlap` before it; at most `limit`. With the moment at which was looked, by the same clock.
+    /// Runs of these organizations that are running, or have ended since the last look (or a moment ago, if there was
+    /// none) and `overlap` before it; at most `limit`. With the moment at which was looked, by the same clock.
     pub async fn list(
         conn: &mut AsyncPgConnection,
         organizations: &[Uuid],

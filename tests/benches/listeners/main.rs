@@ -1,8 +1,8 @@
-//! One job that a thousand listeners follow, on one API process: how long an event is on its way from its row to each of
-//! them, and what that costs.
+//! One job that a thousand listeners follow, on one API process: how long an event is on its way from its row to each
+//! of them, and what that costs.
 //!
-//! `cargo bench --workspace --bench listeners` starts all it needs. The events are stored and published as a worker does it.
-//! The clients run on the same machine, and take their share of it.
+//! `cargo bench --workspace --bench listeners` starts all it needs. The events are stored and published as a worker
+//! does it. The clients run on the same machine, and take their share of it.
 #![expect(clippy::unwrap_used, reason = "a measurement may stop at a broken assumption")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 

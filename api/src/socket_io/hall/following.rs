@@ -36,7 +36,8 @@ impl Hall {
         concerned.for_each(|member| member.begin(found.id));
     }
 
-    /// Whether one more run can be followed. One that waits gives way to one that runs: it is found again when it runs, too.
+    /// Whether one more run can be followed. One that waits gives way to one that runs: it is found again when it runs,
+    /// too.
     pub(super) fn has_room_for(&mut self, found: &LiveRun) -> bool {
         if self.runs.values().filter(|run| !run.is_over()).count() < FOLLOWED {
             return true;

@@ -1,8 +1,8 @@
 //! Where the sockets of one organization in this process are told what happens in it.
 //!
-//! One task owns a hall: it hears the organization's notices, follows the runs that concern somebody here (each once, however
-//! many watch it), and keeps for every socket how far it was told. So each event reaches each socket once and in order, and a
-//! slow one holds up nobody: it is told less at a time, and is sent away if it takes nothing for long.
+//! One task owns a hall: it hears the organization's notices, follows the runs that concern somebody here (each once,
+//! however many watch it), and keeps for every socket how far it was told. So each event reaches each socket once and
+//! in order, and a slow one holds up nobody: it is told less at a time, and is sent away if it takes nothing for long.
 
 mod following;
 mod presence;
