@@ -134,7 +134,8 @@ async fn two_workers_share_a_batch_of_a_hundred_images_and_the_bad_ones_cost_onl
     // those that help are nobody's business
     let all = member.client.get("/jobs").await.expect(200);
     assert_eq!(all["pagination"]["total"], 1);
-    (one.stop().await, other.stop().await);
+    one.stop().await;
+    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +163,8 @@ async fn a_shared_batch_that_is_cancelled_in_the_middle_stops_at_every_worker() 
     assert!(finished < images.len() * (BROKEN - 1) / BROKEN, "it was over before it was cancelled");
     let open = world.count_rows(&format!("job_images WHERE job_id = '{id}' AND status = 'pending'")).await;
     assert_eq!(open, 0, "every image has an outcome");
-    (one.stop().await, other.stop().await);
+    one.stop().await;
+    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
