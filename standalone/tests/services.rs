@@ -166,6 +166,14 @@ fn the_onnx_runtime_of_the_wheel_is_a_library() {
     assert_eq!(&magic, b"\x7fELF");
 }
 
+#[test]
+fn node_of_the_wheel_runs_its_npm() {
+    let node = toolbox(Source::Wheels).node().unwrap();
+    let output = node.npm().arg("--version").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains('.'));
+}
+
 #[tokio::test]
 async fn the_store_answers_browsers_and_refuses_strangers() {
     let _ = rustls::crypto::ring::default_provider().install_default(); // another test may have done it

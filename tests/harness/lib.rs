@@ -37,7 +37,7 @@ pub use process::Process;
 pub use questions::Question;
 pub use receiver::{Received, Receiver, Reply};
 pub use running::{Api, Running, eventually};
-pub use servers::{Servers, binary, onnxruntime, project_root};
+pub use servers::{Servers, binary, node, onnxruntime, project_root};
 pub use streams::{Events, Socket};
 pub use webhooks::{Hook, HookRow, TriedRow};
 pub use world::World;

@@ -2,7 +2,9 @@
 
 use standalone::{
     config::{Surroundings, source_tree, tools_folder},
-    services::{Durability, LocalLlm, Postgres, PostgresBinaries, Redis, RedisBinary, S3, Source, Toolbox, ports},
+    services::{
+        Durability, LocalLlm, Node, Postgres, PostgresBinaries, Redis, RedisBinary, S3, Source, Toolbox, ports,
+    },
     terminal::Terminal,
 };
 use std::{
@@ -48,6 +50,11 @@ pub fn binary() -> PathBuf {
 /// The ONNX Runtime library, fetched if need be.
 pub fn onnxruntime() -> PathBuf {
     toolbox(Source::Auto).onnxruntime().expect("ONNX Runtime can be found or fetched")
+}
+
+/// Node.js and npm, fetched if need be.
+pub fn node() -> Node {
+    toolbox(Source::Auto).node().expect("Node.js can be found or fetched")
 }
 
 pub(crate) fn toolbox(source: Source) -> Toolbox {

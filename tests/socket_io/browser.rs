@@ -7,7 +7,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 use tokio::{
@@ -26,7 +26,8 @@ const FILES: [(&str, &str); 3] = [
     ("client.mjs", include_str!("client.mjs")),
 ];
 
-static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
+/// The interpreter, and a folder with the library.
+static INSTALLED: OnceCell<(PathBuf, PathBuf)> = OnceCell::const_new();
 
 /// One node process with any number of sockets.
 pub(super) struct Browser {
@@ -39,15 +40,16 @@ pub(super) struct Browser {
 
 impl Browser {
     pub(super) async fn start() -> Self {
-        let folder = FOLDER.get_or_init(|| async { tokio::task::spawn_blocking(install).await.unwrap() }).await;
-        let mut child = tokio::process::Command::new("node")
+        let installed = INSTALLED.get_or_init(|| async { tokio::task::spawn_blocking(install).await.unwrap() });
+        let (node, folder) = installed.await;
+        let mut child = tokio::process::Command::new(node)
             .arg("client.mjs")
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("these tests need node 18 or newer on the PATH (https://nodejs.org)");
+            .unwrap();
         let commands = child.stdin.take().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, commands, lines, heard: HashMap::new(), acks: 0 }
@@ -160,29 +162,27 @@ fn data(event: &str, mut args: Vec<Value>) -> Value {
     data
 }
 
-/// A folder with the library, the same for every run until its version changes.
-fn install() -> PathBuf {
+/// The interpreter, and a folder with the library, the same for every run until its version changes.
+fn install() -> (PathBuf, PathBuf) {
+    let node = harness::node();
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(3).expect("target/<profile>/deps/<test>");
     let mut state = std::hash::DefaultHasher::new();
     std::hash::Hash::hash(&FILES, &mut state);
     let folder = target.join("socket_io").join(format!("{:016x}", std::hash::Hasher::finish(&state)));
     if folder.is_dir() {
-        return folder;
+        return (node.program, folder);
     }
     let under_way = target.join("socket_io").join(std::process::id().to_string());
     fs::create_dir_all(&under_way).unwrap();
     for (name, text) in FILES {
         fs::write(under_way.join(name), text).unwrap();
     }
-    let npm = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&under_way).output();
-    let output = npm.unwrap_or_else(|error| {
-        unreachable!("these tests need node 18 or newer and npm on the PATH (https://nodejs.org): {error}")
-    });
+    let output = node.npm().args(["ci", "--no-audit", "--no-fund"]).current_dir(&under_way).output().unwrap();
     assert!(output.status.success(), "npm ci: {}", String::from_utf8_lossy(&output.stderr));
     // another run may have been faster
     if fs::rename(&under_way, &folder).is_err() {
         fs::remove_dir_all(&under_way).unwrap();
     }
-    folder
+    (node.program, folder)
 }

