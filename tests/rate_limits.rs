@@ -310,6 +310,24 @@ async fn a_request_that_one_bucket_refuses_takes_nothing_from_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_whose_session_has_ended_takes_nothing_from_its_user() {
+    let world = World::new().await;
+    let api = limited(&world).await;
+    let member = world.member(&api).await;
+    let login = json!({ "email": member.email, "password": member.password });
+    let login = member.client.anonymous().post("/auth/login", login).await.expect(200);
+    let dead = member.client.with_token(login["access_token"].as_str().unwrap());
+    dead.post("/auth/logout", json!({})).await.expect(200);
+    for number in 0..60 {
+        let answer = dead.send(from(&dead, &format!("203.0.113.{number}"), Method::GET, "/users/me")).await;
+        assert_eq!(text(&answer, "x-ratelimit-endpoint"), "anonymous");
+        assert_eq!(answer.error(401), "AUTHENTICATION_REQUIRED");
+    }
+    let request = || member.client.request(Method::GET, "/api/v1/users/me");
+    assert_eq!(passed(&member.client, 51, request).await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn questions_over_sockets_are_limited_and_the_socket_stays_open() {
     let world = World::new().await;
     let api = limited(&world).await;
