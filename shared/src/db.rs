@@ -2,24 +2,33 @@
 
 use crate::{config, models::shipped_templates};
 use anyhow::{Context, Result, anyhow};
-use diesel::{ConnectionError, ConnectionResult, QueryResult};
+use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
     AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection,
-    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pooled},
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, PoolableConnection, RecyclingMethod, deadpool as pooled,
+    },
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::{FutureExt, future::BoxFuture};
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 use tokio_postgres::config::SslMode;
 
 /// Every migration, newest last.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations");
 
 /// Connections to Postgres; cheap to clone.
-pub type Pool = pooled::Pool<AsyncPgConnection>;
+#[derive(Clone)]
+pub struct Pool(pooled::Pool<AsyncPgConnection>);
 
-/// One connection out of the pool; it goes back when dropped.
-pub type Connection = pooled::Object<AsyncPgConnection>;
+/// One connection out of the pool; it goes back when dropped. One that is dropped in the middle of a transaction, with the
+/// task that used it, is closed instead, so that what it holds is free at once: in the pool it would be held until somebody
+/// takes the connection out again.
+pub struct Connection(Option<pooled::Object<AsyncPgConnection>>);
 
 /// Why no connection was to be had.
 pub type PoolError = pooled::PoolError;
@@ -40,42 +49,45 @@ pub fn pool(settings: &config::Postgres) -> Result<Pool> {
     manager.custom_setup = Box::new(establish);
     manager.recycling_method = RecyclingMethod::Fast;
     let manager = AsyncDieselConnectionManager::new_with_config(settings.url.expose(), manager);
-    Pool::builder(manager)
+    let pool = pooled::Pool::builder(manager)
         .max_size(settings.pool_size)
         .wait_timeout(Some(PATIENCE))
         .create_timeout(Some(PATIENCE))
         .runtime(deadpool::Runtime::Tokio1)
         .build()
-        .context("the connection pool could not be built")
+        .context("the connection pool could not be built")?;
+    Ok(Pool(pool))
 }
 
-/// A connection with a transaction on it. Unless it is given back it is closed, so that what it holds is free at once: in
-/// the pool it would be held until somebody takes the connection out again.
-pub struct Busy(Option<Connection>);
-
-impl Busy {
-    /// One that a transaction begins on.
-    pub const fn new(conn: Connection) -> Self {
-        Self(Some(conn))
-    }
-
-    /// The connection.
+impl Pool {
+    /// A connection that nobody else uses.
     ///
     /// # Errors
-    /// None until it is given back.
-    pub fn conn(&mut self) -> QueryResult<&mut AsyncPgConnection> {
-        self.0.as_deref_mut().ok_or(diesel::result::Error::BrokenTransactionManager)
-    }
-
-    /// The transaction has ended: the connection goes back to its pool.
-    pub fn give_back(mut self) {
-        self.0 = None;
+    /// If none is to be had within [`PATIENCE`].
+    pub async fn get(&self) -> Result<Connection, PoolError> {
+        Ok(Connection(Some(self.0.get().await?)))
     }
 }
 
-impl Drop for Busy {
+impl Deref for Connection {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        self.0.as_deref().unwrap_or_else(|| unreachable!("only its drop takes a connection apart"))
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        self.0.as_deref_mut().unwrap_or_else(|| unreachable!("only its drop takes a connection apart"))
+    }
+}
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some(conn) = self.0.take() {
+        if let Some(mut conn) = self.0.take()
+            && conn.is_broken()
+        {
             drop(pooled::Object::take(conn));
         }
     }

@@ -12,7 +12,6 @@ use futures_util::{FutureExt, future::BoxFuture};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::{
-    db::Busy,
     events::{Change, Event, LogLevel, Progress},
     models::{Job, JobEvent, JobImage, JobStep, StepChange, StepKey, StepStatus, Taker},
 };
@@ -303,22 +302,9 @@ impl<'a> Reporter<'a> {
         also: &impl Also,
         tries: u32,
     ) -> Result<Recorded, WriteError> {
-        let mut busy = Busy::new(self.context.pool.get().await?);
-        let recorded = self.write(busy.conn()?, change, ends, also, tries).await?;
-        busy.give_back();
-        Ok(recorded)
-    }
-
-    /// One transaction; an early return leaves it open, and the connection is closed then.
-    async fn write(
-        &self,
-        conn: &mut AsyncPgConnection,
-        change: &StepChange<'_>,
-        ends: u32,
-        also: &impl Also,
-        tries: u32,
-    ) -> Result<Recorded, WriteError> {
-        // not `transaction(closure)`: the compiler cannot see that a closure inside a closure is `Send`
+        let conn = &mut *self.context.pool.get().await?;
+        // not `transaction(closure)`: the compiler cannot see that a closure inside a closure is `Send`. A transaction
+        // left open by an early return ends with the connection, which is closed then.
         Transactions::begin_transaction(conn).await?;
         // the commit may have come through when its answer did not
         if tries > 1 && JobStep::is_recorded(conn, self.job_id, self.job.attempt, change).await? {

@@ -11,7 +11,6 @@ use crate::{
 use futures_util::future::try_join_all;
 use serde_json::json;
 use shared::{
-    db::Busy,
     kind::BatchShare,
     models::{Failure, Job, JobImage, JobStep, Product, ProductImage, Taker},
     queue::Hint,
@@ -44,14 +43,19 @@ pub(super) const fn room(context: &Context) -> usize {
 }
 
 /// Sees a batch to its end together with whoever helps.
-pub(super) async fn lead(reporter: &Reporter<'_>, engine: &Engine, title: Option<&str>) -> Result<(), Stop> {
+pub(super) async fn lead(
+    reporter: &Reporter<'_>,
+    engine: &Engine,
+    images: Vec<ProductImage>,
+    title: Option<&str>,
+) -> Result<(), Stop> {
     let (context, batch) = (reporter.context, reporter.job);
     let hints = batch.share(&mut *context.pool.get().await?, HELPERS).await?;
     // what is lost here, the scheduler tells Redis again
     if let Err(error) = Hint::push(&hints, &context.redis, &context.prefix).await {
         tracing::debug!(%error, "the helpers of a batch were not pushed");
     }
-    let share = Share { context, engine, batch, taker: holder(batch), title };
+    let share = Share { context, engine, batch, taker: holder(batch), images: by_id(images), title };
     loop {
         share.work().await?;
         if JobImage::count_open(&mut *context.pool.get().await?, batch.id).await? == 0 {
@@ -85,9 +89,10 @@ pub(super) async fn help(reporter: &Reporter<'_>, payload: &BatchShare) -> Resul
         Some(product) => Product::find_title(&mut conn, product).await?,
         None => None,
     };
+    let images = by_id(ProductImage::list_of_job(&mut conn, batch.id).await?);
     drop(conn);
-    let taker = Taker { job_id: reporter.job_id, attempt: reporter.job.attempt };
-    match (Share { context, engine, batch: &batch, taker, title: title.as_deref() }).work().await {
+    let share = Share { context, engine, batch: &batch, taker: holder(reporter.job), images, title: title.as_deref() };
+    match share.work().await {
         // the batch has ended, or is another attempt's: nothing is left to help with
         Ok(()) | Err(Stop::Lost) => Ok(done()),
         Err(stop @ Stop::With(_)) => Err(stop),
@@ -98,9 +103,13 @@ fn done() -> Outcome {
     Outcome::Done(json!({}))
 }
 
-/// The attempt that holds a batch.
-const fn holder(batch: &Job) -> Taker {
-    Taker { job_id: batch.id, attempt: batch.attempt }
+/// The attempt that holds a job.
+const fn holder(job: &Job) -> Taker {
+    Taker { job_id: job.id, attempt: job.attempt }
+}
+
+fn by_id(images: Vec<ProductImage>) -> HashMap<Uuid, ProductImage> {
+    images.into_iter().map(|image| (image.id, image)).collect()
 }
 
 /// One worker's part in a batch.
@@ -109,25 +118,25 @@ struct Share<'a> {
     engine: &'a Engine,
     batch: &'a Job,
     taker: Taker,
+    /// Those of the batch when this part began.
+    images: HashMap<Uuid, ProductImage>,
     title: Option<&'a str>,
 }
 
 impl Share<'_> {
     /// Takes images and analyses them until none is free.
     async fn work(&self) -> Result<(), Stop> {
-        let images = ProductImage::list_of_job(&mut *self.context.pool.get().await?, self.batch.id).await?;
-        let images: HashMap<Uuid, ProductImage> = images.into_iter().map(|image| (image.id, image)).collect();
         // lanes, each of which takes for itself: whoever takes waits for those who write about the batch, and they must go
         // on meanwhile
-        try_join_all((0..room(self.context)).map(|_| self.lane(&images))).await?;
+        try_join_all((0..room(self.context)).map(|_| self.lane())).await?;
         Ok(())
     }
 
     /// One image after the other.
-    async fn lane(&self, images: &HashMap<Uuid, ProductImage>) -> Result<(), Stop> {
+    async fn lane(&self) -> Result<(), Stop> {
         while let Some((id, steps)) = self.take().await? {
             // one that was deleted in between is no longer of interest to anybody
-            if let Some(image) = images.get(&id) {
+            if let Some(image) = self.images.get(&id) {
                 self.analyse(image, steps).await?;
             }
         }
@@ -136,13 +145,9 @@ impl Share<'_> {
 
     /// A free image with the steps that whoever had it before has recorded.
     async fn take(&self) -> Result<Option<(Uuid, Vec<JobStep>)>, Stop> {
-        let mut busy = Busy::new(self.context.pool.get().await?);
-        let taken = match JobImage::take(busy.conn()?, holder(self.batch), self.taker).await? {
-            Some(id) => Some((id, JobStep::list_of_item(busy.conn()?, self.batch.id, id).await?)),
-            None => None,
-        };
-        busy.give_back();
-        Ok(taken)
+        let mut conn = self.context.pool.get().await?;
+        let Some(id) = JobImage::take(&mut conn, holder(self.batch), self.taker).await? else { return Ok(None) };
+        Ok(Some((id, JobStep::list_of_item(&mut conn, self.batch.id, id).await?)))
     }
 
     async fn analyse(&self, image: &ProductImage, steps: Vec<JobStep>) -> Result<(), Stop> {

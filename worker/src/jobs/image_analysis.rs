@@ -39,7 +39,7 @@ pub(super) async fn run(reporter: &Reporter<'_>, payload: &ImageAnalysis) -> Res
     let open: Vec<Uuid> =
         listed.iter().filter(|image| image.status == ImageOutcome::Pending).map(|image| image.image_id).collect();
     if payload.job_type == JobType::Batch && batch::is_shared(context, open.len()) {
-        batch::lead(reporter, engine, title.as_deref()).await?;
+        batch::lead(reporter, engine, images, title.as_deref()).await?;
         let listed = JobImage::list(&mut *context.pool.get().await?, reporter.job_id).await?;
         return Ok(conclude(listed.iter().filter_map(known_verdict).collect()));
     }
