@@ -1,7 +1,7 @@
 //! Executions. All members of an organization see them.
 
 use super::{
-    jobs::{announce, ask_to_stop},
+    jobs::stop_run,
     pipeline_runs::{RunAccepted, accept},
 };
 use crate::{
@@ -17,7 +17,7 @@ use diesel_async::AsyncPgConnection;
 use serde::Serialize;
 use shared::{
     events::Event,
-    models::{Cancelled, Execution, ExecutionRow, Job, JobEvent, JobStatus, NewExecution, PipelineStatus},
+    models::{Execution, ExecutionRow, Job, JobEvent, JobStatus, NewExecution, PipelineStatus},
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -145,18 +145,7 @@ pub(crate) async fn cancel_execution(
     if !caller.may_decide_about(execution.user_id) {
         return Err(ApiError::forbidden("Members cancel their own executions only; ask a manager"));
     }
-    let cancel =
-        async |conn: &mut AsyncPgConnection| Ok(Job::cancel_in_organization(conn, id, caller.organization_id).await?);
-    let cancelled = once(&mut conn, cancel).await?;
-    drop(conn);
-    match cancelled {
-        Some(Cancelled::AtOnce(ended)) => announce(&state, &ended).await,
-        Some(Cancelled::Requested) => ask_to_stop(&state, id).await,
-        Some(Cancelled::TooLate(status)) => {
-            return Err(ApiError::conflict(format!("The execution has already ended: it is {status}")));
-        }
-        None => return Err(ApiError::not_found("Execution")),
-    }
+    stop_run(&state, conn, id, caller.organization_id, "Execution", JobStatus::as_str).await?;
     let message = "Execution cancelled";
     Ok(HttpResponse::Ok().json(ExecutionCancelled { message, execution_id: id, status: JobStatus::Cancelled }))
 }

@@ -11,9 +11,10 @@ use crate::{
 use actix_web::{HttpResponse, get, post, web};
 use diesel_async::AsyncPgConnection;
 use shared::{
+    db::Connection,
     events,
     kind::Kind,
-    models::{Cancelled, Ended, Job, StoppedJobs},
+    models::{Cancelled, Ended, Job, JobStatus, StoppedJobs},
 };
 use uuid::Uuid;
 
@@ -137,13 +138,42 @@ pub(super) async fn stop_job(
     id: Uuid,
     user_id: Uuid,
 ) -> Result<(), ApiError> {
-    match once(conn, async |conn| Ok(Job::cancel(conn, id, user_id).await?)).await? {
+    let cancelled = once(conn, async |conn| Ok(Job::cancel(conn, id, user_id).await?)).await?;
+    follow_cancel(state, id, cancelled, "Job", JobStatus::as_str).await
+}
+
+/// The same for a run of an organization, whichever member started it. `what` and `word` are what clients call it and its
+/// status.
+pub(super) async fn stop_run(
+    state: &State,
+    mut conn: Connection,
+    id: Uuid,
+    organization_id: Uuid,
+    what: &str,
+    word: impl Fn(JobStatus) -> &'static str,
+) -> Result<(), ApiError> {
+    let cancel = async |conn: &mut AsyncPgConnection| Ok(Job::cancel_in_organization(conn, id, organization_id).await?);
+    let cancelled = once(&mut conn, cancel).await?;
+    drop(conn);
+    follow_cancel(state, id, cancelled, what, word).await
+}
+
+/// Tells, after the commit, what a request to end a job has come to, or refuses.
+async fn follow_cancel(
+    state: &State,
+    id: Uuid,
+    cancelled: Option<Cancelled>,
+    what: &str,
+    word: impl Fn(JobStatus) -> &'static str,
+) -> Result<(), ApiError> {
+    match cancelled {
         Some(Cancelled::AtOnce(ended)) => announce(state, &ended).await,
         Some(Cancelled::Requested) => ask_to_stop(state, id).await,
         Some(Cancelled::TooLate(status)) => {
-            return Err(ApiError::conflict(format!("The job has already ended: it is {status}")));
+            let (what, status) = (what.to_lowercase(), word(status));
+            return Err(ApiError::conflict(format!("The {what} has already ended: it is {status}")));
         }
-        None => return Err(ApiError::not_found("Job")),
+        None => return Err(ApiError::not_found(what)),
     }
     Ok(())
 }

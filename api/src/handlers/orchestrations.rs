@@ -1,10 +1,9 @@
 //! Orchestrations. All members of an organization see them.
 
-use super::jobs::{announce, ask_to_stop};
+use super::jobs::stop_run;
 use crate::{
     auth::Caller,
     error::ApiError,
-    idempotency::once,
     list::{self, Filter, ListParams, ListQuery, ListSpec, Page, SortKind, Sortable, Values},
     state::State,
     views::{OrchestrationSummary, OrchestrationView, orchestration_status},
@@ -12,7 +11,7 @@ use crate::{
 use actix_web::{HttpResponse, get, post, web};
 use diesel_async::AsyncPgConnection;
 use serde::Serialize;
-use shared::models::{Cancelled, File, Job, JobStatus, JobStep, Orchestration, OrchestrationRow, orchestration_word};
+use shared::models::{File, Job, JobStatus, JobStep, Orchestration, OrchestrationRow, orchestration_word};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -130,19 +129,7 @@ pub(crate) async fn cancel_orchestration(
     if !caller.may_decide_about(orchestration.user_id) {
         return Err(ApiError::forbidden("Members cancel their own orchestrations only; ask a manager"));
     }
-    let cancel =
-        async |conn: &mut AsyncPgConnection| Ok(Job::cancel_in_organization(conn, id, caller.organization_id).await?);
-    let cancelled = once(&mut conn, cancel).await?;
-    drop(conn);
-    match cancelled {
-        Some(Cancelled::AtOnce(ended)) => announce(&state, &ended).await,
-        Some(Cancelled::Requested) => ask_to_stop(&state, id).await,
-        Some(Cancelled::TooLate(status)) => {
-            let status = orchestration_word(status);
-            return Err(ApiError::conflict(format!("The orchestration has already ended: it is {status}")));
-        }
-        None => return Err(ApiError::not_found("Orchestration")),
-    }
+    stop_run(&state, conn, id, caller.organization_id, "Orchestration", orchestration_word).await?;
     Ok(HttpResponse::Ok().json(OrchestrationCancelled {
         message: "Orchestration cancelled successfully",
         run_id: id,
