@@ -133,7 +133,7 @@ pub(crate) async fn update_template(
     let (id, Valid(body)) = (*id, body);
     let mut conn = state.conn().await?;
     conn.transaction(async |conn| {
-        hold_own(conn, id, &caller).await?;
+        lock_own(conn, id, &caller).await?;
         let changes = TemplateChanges {
             name: body.name,
             description: body.description,
@@ -170,7 +170,7 @@ pub(crate) async fn delete_template(
     let id = *id;
     let mut conn = state.conn().await?;
     conn.transaction(async |conn| {
-        hold_own(conn, id, &caller).await?;
+        lock_own(conn, id, &caller).await?;
         Template::delete(conn, id).await?;
         Ok::<_, ApiError>(())
     })
@@ -186,8 +186,8 @@ fn missing() -> ApiError {
 ///
 /// # Errors
 /// 404 if the caller does not see it; 403 if it is not the caller's to change.
-async fn hold_own(conn: &mut AsyncPgConnection, id: Uuid, caller: &Caller) -> Result<Template, ApiError> {
-    let template = Template::hold(conn, id, caller.organization_id).await?.ok_or_else(missing)?;
+async fn lock_own(conn: &mut AsyncPgConnection, id: Uuid, caller: &Caller) -> Result<Template, ApiError> {
+    let template = Template::lock(conn, id, caller.organization_id).await?.ok_or_else(missing)?;
     let (Some(organization_id), Some(created_by)) = (template.organization_id, template.created_by) else {
         return Err(ApiError::forbidden("This template ships with the system; make one of your own from it"));
     };

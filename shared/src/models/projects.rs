@@ -1,6 +1,6 @@
 //! Projects: what the members of an organization work on together; orchestrations belong to one.
 
-use super::JobStatus;
+use super::{JobStatus, OrchestrationRow};
 use crate::{schema::projects, text_enum::text_enum};
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -161,13 +161,11 @@ impl Project {
 
     /// The latest orchestrations of a project, newest first.
     pub async fn list_runs(conn: &mut AsyncPgConnection, id: Uuid, limit: i64) -> QueryResult<Vec<ProjectRun>> {
-        diesel::sql_query(
-            "SELECT o.id, j.status, o.created_at, \
-                 COALESCE(100.0 * o.completed_phases / NULLIF(o.completed_phases + o.failed_phases, 0), 0)::float8 \
-                     AS success_rate \
-             FROM orchestrations o JOIN jobs j ON j.id = o.id \
-             WHERE o.project_id = $1 ORDER BY o.created_at DESC, o.id DESC LIMIT $2",
-        )
+        diesel::sql_query(format!(
+            "SELECT r.id, r.status, r.created_at, r.success_rate FROM {} \
+             WHERE r.project_id = $1 ORDER BY r.created_at DESC, r.id DESC LIMIT $2",
+            OrchestrationRow::FROM,
+        ))
         .bind::<SqlUuid, _>(id)
         .bind::<BigInt, _>(limit)
         .load(conn)

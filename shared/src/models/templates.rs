@@ -88,7 +88,7 @@ impl Template {
     }
 
     /// Like [`Template::find`], and keeps it as it is until the transaction ends, but for its count of uses.
-    pub async fn hold(conn: &mut AsyncPgConnection, id: Uuid, organization_id: Uuid) -> QueryResult<Option<Self>> {
+    pub async fn lock(conn: &mut AsyncPgConnection, id: Uuid, organization_id: Uuid) -> QueryResult<Option<Self>> {
         templates::table
             .filter(templates::id.eq(id))
             .filter(templates::is_public.or(templates::organization_id.is_not_distinct_from(organization_id)))
